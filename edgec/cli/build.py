@@ -1,0 +1,198 @@
+"""`edgec build`: a recipe, or a model with options, becomes a release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgec.cli.console import key_values, output, progress
+
+if TYPE_CHECKING:
+    from edgec.release import Release
+    from edgec.release.summary import Summary
+
+
+def register(app: typer.Typer) -> None:
+    app.command(short_help="Compile a model or a recipe.")(build)
+
+
+def build(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE.toml|MODEL",
+            help="A recipe file, hf:DIRECTORY, or package.module:function.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the release.")] = Path("release"),
+    target: Annotated[str, typer.Option(help="Kind of artifact (`edgec list targets`).")] = "",
+    passes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass", metavar="SPEC", help="A pass, as quantize-weights{bits=8}; repeats."
+        ),
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Option of the target; repeats.")
+    ] = None,
+    dim: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=N", help="Typical size of a named dimension; repeats."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Evaluation data.")] = None,
+    metric: Annotated[str, typer.Option(help="bleu, chrf, top1, cosine, or module:function.")] = "",
+    max_drop: Annotated[float | None, typer.Option(help="Quality that may be lost.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Bytes that may ship, as 6MB.")] = None,
+    max_ratio: Annotated[
+        float | None, typer.Option(help="Model bytes over those of the uncompressed build.")
+    ] = None,
+    allow_bigger: Annotated[
+        bool, typer.Option("--allow-bigger", help="Accept more bytes than uncompressed.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a folder that edgec has not written.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> int:
+    """Compress a model, emit it, execute what was written, and write a checked release."""
+    settings = {
+        "target": target,
+        "passes": passes or [],
+        "options": option or [],
+        "dims": dim or [],
+        "data": data,
+        "metric": metric,
+        "max_drop": max_drop,
+        "max_size": max_size,
+        "max_ratio": max_ratio,
+        "allow_bigger": allow_bigger,
+    }
+    if source.endswith(".toml"):
+        return _build_recipe(Path(source), out, force, quiet, settings)
+    return _build_model(source, out, force, quiet, settings)
+
+
+def _build_recipe(path: Path, out: Path, force: bool, quiet: bool, settings: dict[str, Any]) -> int:
+    from edgec.compiler.variants import build_recipe
+    from edgec.errors import RecipeError
+    from edgec.recipe import load_recipe
+
+    if given := [name for name, value in settings.items() if value]:
+        options = ", ".join(f"--{n.replace('_', '-').replace('passes', 'pass')}" for n in given)
+        do = f"write it into {path.name}"
+        raise RecipeError("command line", f"{options} beside a recipe", "no such options", do)
+    recipe = load_recipe(path)
+    with progress(quiet) as report:
+        summary = build_recipe(recipe, out, force, report)
+    _print_summary(summary, out)
+    return summary.exit_code
+
+
+def _build_model(source: str, out: Path, force: bool, quiet: bool, settings: dict[str, Any]) -> int:
+    import edgec
+    from edgec.compiler.loading import load_model
+    from edgec.release.publish import check_replaceable
+
+    options = {k: _value(v) for k, v in key_values(settings["options"], "--option").items()}
+    dims = {k: _whole(k, v) for k, v in key_values(settings["dims"], "--dim").items()}
+    check_replaceable(out, force)
+    with progress(quiet) as report:
+        report(f"load {source}", 0, 1)
+        model = load_model(source)
+        release = edgec.compile(
+            model.program,
+            settings["passes"],
+            settings["target"],
+            out,
+            options=options,
+            metric=settings["metric"] or model.metric,
+            data=settings["data"],
+            max_drop=settings["max_drop"],
+            max_size=settings["max_size"],
+            max_ratio=settings["max_ratio"],
+            allow_bigger=settings["allow_bigger"],
+            dims=dims,
+            samples=model.samples,
+            model=model.name,
+            force=force,
+            progress=report,
+        )
+    _print_release(release, out)
+    return release.manifest.exit_code
+
+
+def _value(text: str) -> Any:
+    """A word, number, true or false of the command line."""
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _whole(name: str, text: str) -> int:
+    from edgec.errors import RecipeError
+
+    if not text.isdecimal():
+        raise RecipeError("--dim", f"{name}={text}", "a whole number")
+    return int(text)
+
+
+# ------------------------------------------------------------------ the table at the end
+def _print_summary(summary: Summary, out: Path) -> None:
+    from rich.table import Table
+
+    from edgec.cli.format import percent, short, verdict
+    from edgec.measure import show_bytes
+
+    figures = list(
+        dict.fromkeys(
+            k for r in summary.variants for k, v in r.figures.items() if not isinstance(v, str)
+        )
+    )
+    table = Table(title=f"{summary.name}: {summary.model}", title_justify="left")
+    table.add_column("variant")
+    for title in (
+        "model",
+        "brotli",
+        "ratio",
+        *figures,
+        "drop",
+        "fidelity",
+        "agreement",
+        "seconds",
+    ):
+        table.add_column(title, justify="right")
+    table.add_column("verdict")
+    for row in summary.variants:
+        brotli = "-" if row.model_brotli_bytes is None else show_bytes(row.model_brotli_bytes)
+        cells = [row.name, show_bytes(row.model_bytes), brotli, f"{row.ratio:.3f}"]
+        cells += [short(row.figures.get(name)) for name in figures]
+        cells += [short(row.drop), short(row.fidelity_max_ratio), percent(row.agreement)]
+        table.add_row(*cells, f"{row.seconds:.0f}", verdict(row.verdict))
+    console = output(wide=True)
+    console.print(table)
+    for row in summary.variants:
+        for reason in row.reasons:
+            console.print(f"{row.name}: {reason}", markup=False)
+    chosen = f", default {summary.default}" if summary.default else ""
+    console.print(f"{out} in {summary.seconds:.0f} s{chosen}", markup=False)
+
+
+def _print_release(release: Release, out: Path) -> None:
+    from edgec.cli.format import short, verdict
+    from edgec.measure import show_bytes
+
+    manifest = release.manifest
+    sizes, quality = manifest.sizes, manifest.quality
+    console = output()
+    console.print(
+        f"{out}: {verdict(manifest.verdict)}  {show_bytes(sizes.model_bytes)} "
+        f"({sizes.ratio:.3f} of uncompressed), {quality.metric} {short(quality.value)} "
+        f"(drop {short(quality.drop)}), fidelity {short(manifest.fidelity.max_ratio)}"
+    )
+    for line in (*manifest.reasons, *manifest.warnings):
+        console.print(line, markup=False)

@@ -1,0 +1,114 @@
+"""What commands print with: progress and one-line errors on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Progress = Callable[[str, int, int], None]
+
+
+def output(wide: bool = False) -> Console:
+    """Standard output; `wide` tables are not cut where it is no terminal."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200 if wide else 120, highlight=False)
+    return console
+
+
+@contextlib.contextmanager
+def progress(quiet: bool = False) -> Iterator[Progress]:
+    """A bar per stage while it runs; where standard error is no terminal, a line."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda stage, done, total: None
+    elif console.is_terminal:
+        with _bars(console) as report:
+            yield report
+    else:
+        yield _lines()
+
+
+@contextlib.contextmanager
+def _bars(console: Console) -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        state: dict[str, Any] = {"stage": None, "task": None}
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage != state["stage"]:
+                if state["task"] is not None:
+                    bars.remove_task(state["task"])
+                state["task"] = bars.add_task(stage, total=max(1, total))
+                state["stage"] = stage
+            bars.update(state["task"], completed=done, total=max(1, total))
+
+        yield report
+
+
+def _lines() -> Progress:
+    last: dict[str, str] = {"stage": ""}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if stage != last["stage"]:
+            last["stage"] = stage
+            print(stage, file=sys.stderr, flush=True)
+
+    return report
+
+
+def fail(error: BaseException, code: int, debug: bool) -> int:
+    """Print an error, with its traceback where asked; returns `code`."""
+    if debug:
+        traceback.print_exception(error)
+    else:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+# The base of all mistakes on a command line: of click, which typer brings with it under another
+# name.
+_USAGE = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
+def usage_error(error: Exception) -> int | None:
+    """Print a mistake on the command line itself in one line; None for an error of another kind."""
+    if isinstance(error, typer.Abort):
+        return 130
+    if not isinstance(error, _USAGE):
+        return None
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "edgec"
+    text = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+    print(f"error: [command line] {text}; see {command} --help", file=sys.stderr, flush=True)
+    return 2
+
+
+def key_values(texts: list[str], what: str) -> dict[str, str]:
+    """`name=value` arguments. Raises RecipeError for anything else."""
+    from edgec.errors import RecipeError
+
+    wrong = [t for t in texts if "=" not in t or t.startswith("=")]
+    if wrong:
+        raise RecipeError(what, ", ".join(wrong), "NAME=VALUE")
+    return dict(t.split("=", 1) for t in texts)

@@ -1,0 +1,191 @@
+"""Evaluation data: read from the user's files, kept as evidence in a release."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgec.errors import FormatError, RecipeError
+
+_TEXT, _TENSORS = "samples.json", "samples.safetensors"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts to feed, and what should come out (None: compared with the original model only)."""
+
+    sources: tuple[str, ...]
+    references: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def first(self, count: int) -> Texts:
+        """The first `count` samples; all for 0."""
+        n = count or len(self)
+        return Texts(self.sources[:n], self.references and self.references[:n])
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Calls: (function, flat inputs) of each sample, and labels i64[n] where there are any."""
+
+    calls: tuple[tuple[str, tuple[torch.Tensor, ...]], ...]
+    labels: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def first(self, count: int) -> Tensors:
+        n = count or len(self)
+        return Tensors(self.calls[:n], None if self.labels is None else self.labels[:n])
+
+
+Data = Texts | Tensors
+Predictions = Sequence[str] | Sequence[torch.Tensor]
+
+
+# ------------------------------------------------------------------ the user's files
+def read_data(path: Path, function: str, inputs: Sequence[str]) -> Data:
+    """Samples of a file: `.tsv` source, reference; `.txt` sources; `.safetensors` inputs, labels.
+
+    function, inputs   what a tensor file is for: the function, and the names of its inputs in order
+    Raises RecipeError for a missing file or an unknown kind, FormatError for a damaged one.
+    """
+    readers = {".tsv": _read_tsv, ".txt": _read_txt}
+    if not path.is_file():
+        raise RecipeError("data", path.name, "a file that exists")
+    if path.suffix == ".safetensors":
+        return _read_tensors(path, function, inputs)
+    if path.suffix not in readers:
+        raise RecipeError("data", path.name, ".tsv, .txt or .safetensors")
+    try:
+        lines = path.read_bytes().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise FormatError(path.name, "bytes that are no text", "UTF-8") from error
+    return readers[path.suffix](path.name, lines)
+
+
+def _read_tsv(name: str, lines: list[str]) -> Texts:
+    rows = [line.split("\t") for line in lines if line.strip()]
+    wrong = [i + 1 for i, r in enumerate(rows) if len(r) != 2 or not all(c.strip() for c in r)]
+    if wrong or not rows:
+        got = f"lines {wrong[:5]} of {len(rows)}" if wrong else "no lines"
+        raise FormatError(name, got, "source and reference, split by one tab")
+    return Texts(tuple(r[0] for r in rows), tuple(r[1] for r in rows))
+
+
+def _read_txt(name: str, lines: list[str]) -> Texts:
+    texts = tuple(line for line in lines if line.strip())
+    if not texts:
+        raise FormatError(name, "no lines", "one text a line")
+    return Texts(texts)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file. Raises FormatError for anything damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        do = "copy the file again"
+        raise FormatError(path.name, f"damaged: {error}", "a safetensors file", do) from error
+
+
+def _read_tensors(path: Path, function: str, inputs: Sequence[str]) -> Tensors:
+    tensors = read_tensors(path)
+    labels = tensors.pop("labels", None)
+    if sorted(tensors) != sorted(inputs):
+        need = f"{', '.join(inputs)} (and labels), each with a leading axis of samples"
+        raise FormatError(path.name, f"tensors {', '.join(sorted(tensors))}", need)
+    counts = {t.shape[0] if t.dim() else 0 for t in tensors.values()}
+    if len(counts) != 1 or (labels is not None and labels.shape != (next(iter(counts)),)):
+        raise FormatError(path.name, f"{sorted(counts)} samples", "one count for all and labels")
+    calls = tuple(
+        (function, tuple(tensors[n][i : i + 1] for n in inputs)) for i in range(counts.pop())
+    )
+    return Tensors(calls, labels)
+
+
+# ------------------------------------------------------------------ evidence in a release
+def save_evidence(
+    folder: Path, data: Data, original: Predictions, got: Predictions, interpreted: Predictions
+) -> None:
+    """Write samples and predictions so that `load_evidence` alone can repeat the measurement.
+
+    original      predictions of the uncompressed build
+    got           predictions of the artifact
+    interpreted   predictions of the interpreted graph, for the first samples
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(data, Texts):
+        record = {
+            "sources": list(data.sources),
+            "references": None if data.references is None else list(data.references),
+            "original": list(original),
+            "got": list(got),
+            "interpreted": list(interpreted),
+        }
+        text = json.dumps(record, ensure_ascii=False, indent=0)
+        (folder / _TEXT).write_bytes(text.encode())
+        return
+    from safetensors.torch import save
+
+    tensors: dict[str, torch.Tensor] = {}
+    for i, (function, inputs) in enumerate(data.calls):
+        tensors |= {f"{i}/{function}/{j}": t for j, t in enumerate(inputs)}
+    tensors |= {f"original/{i}": _tensor(p) for i, p in enumerate(original)}
+    tensors |= {} if data.labels is None else {"labels": data.labels}
+    stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    (folder / _TENSORS).write_bytes(save(stored))
+
+
+def load_evidence(folder: Path) -> tuple[Data, Predictions, Predictions]:
+    """(samples, predictions of the original, predictions of the interpreted graph).
+
+    Raises FormatError for anything damaged.
+    """
+    if (folder / _TENSORS).is_file():
+        return _load_tensors(folder / _TENSORS)
+    path = folder / _TEXT
+    try:
+        record: Mapping[str, Any] = json.loads(path.read_bytes())
+        references = record["references"]
+        data = Texts(tuple(record["sources"]), None if references is None else tuple(references))
+        return data, list(record["original"]), list(record["interpreted"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(path.name, f"damaged: {error}", "the file of the build") from error
+
+
+def _load_tensors(path: Path) -> tuple[Data, Predictions, Predictions]:
+    tensors = read_tensors(path)
+    labels = tensors.pop("labels", None)
+    calls: dict[int, dict[int, torch.Tensor]] = {}
+    names: dict[int, str] = {}
+    original: dict[int, torch.Tensor] = {}
+    try:
+        for key, tensor in tensors.items():
+            head, *rest = key.split("/")
+            if head == "original":
+                original[int(rest[0])] = tensor
+            else:
+                names[int(head)] = rest[0]
+                calls.setdefault(int(head), {})[int(rest[1])] = tensor
+        listed = tuple(
+            (names[i], tuple(calls[i][j] for j in range(len(calls[i])))) for i in range(len(calls))
+        )
+        return Tensors(listed, labels), [original[i] for i in range(len(original))], []
+    except (KeyError, ValueError, IndexError) as error:
+        raise FormatError(path.name, f"damaged: {error}", "the file of the build") from error
+
+
+def _tensor(prediction: Any) -> torch.Tensor:
+    assert isinstance(prediction, torch.Tensor)
+    return prediction

@@ -1,0 +1,96 @@
+"""Tokenizers of a release: text to token ids and back, from the release's own files.
+
+Two kinds of files are read: a sentencepiece pair with a vocabulary (MarianMT: `source.spm`,
+`target.spm`, `vocab.json`) and a `tokenizer.json` of the tokenizers library (every fast tokenizer
+of transformers).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgec.errors import FormatError
+
+_LANGUAGE = re.compile(r"^>>\S+<<")
+
+
+class Tokenizer(Protocol):
+    """encode: text -> ids with the special tokens that the model expects; decode: ids -> text."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+class MarianTokenizer:
+    """Sentencepiece pieces, numbered by `vocab.json`, closed by `</s>`; `>>de<<` is one token."""
+
+    def __init__(self, source: Path, target: Path, vocabulary: Path) -> None:
+        self._source, self._target = _sentencepiece(source), _sentencepiece(target)
+        try:
+            self._ids: dict[str, int] = json.loads(vocabulary.read_text("utf-8"))
+            self._eos, self._unknown = self._ids["</s>"], self._ids["<unk>"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FormatError(
+                vocabulary.name, "no usable vocabulary", "JSON {piece: id}"
+            ) from error
+        self._pieces = {i: p for p, i in self._ids.items()}
+        self._special = {self._ids[t] for t in ("</s>", "<unk>", "<pad>", "<s>") if t in self._ids}
+
+    def encode(self, text: str) -> list[int]:
+        match = _LANGUAGE.match(text)
+        prefix = [match[0]] if match else []
+        body = text[match.end() :].lstrip() if match else text
+        pieces = prefix + self._source.encode(body, out_type=str)
+        return [self._ids.get(p, self._unknown) for p in pieces] + [self._eos]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        pieces = [self._pieces[i] for i in ids if i in self._pieces and i not in self._special]
+        return str(self._target.decode_pieces(pieces)).strip()
+
+
+class FastTokenizer:
+    """A `tokenizer.json`; special tokens are added by its own post-processor."""
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import Tokenizer as Fast
+
+        try:
+            self._fast = Fast.from_str(path.read_text("utf-8"))
+        except Exception as error:  # the library raises plain Exception for a damaged file
+            raise FormatError(
+                path.name, "no usable tokenizer.json", "", str(error)[:120]
+            ) from error
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._fast.encode(text).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._fast.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def load_tokenizer(files: Mapping[str, Path]) -> Tokenizer:
+    """The tokenizer that `files` (name -> path) make up. Raises FormatError where they do not."""
+    missing = sorted(str(p.name) for p in files.values() if not p.is_file())
+    if missing:
+        raise FormatError("tokenizer", f"missing {', '.join(missing)}", "the files of the release")
+    if {"source.spm", "vocab.json"} <= files.keys():
+        source = files["source.spm"]
+        return MarianTokenizer(source, files.get("target.spm", source), files["vocab.json"])
+    if "tokenizer.json" in files:
+        return FastTokenizer(files["tokenizer.json"])
+    got = f"tokenizer files {', '.join(sorted(files)) or 'none'}"
+    raise FormatError("tokenizer", got, "source.spm with vocab.json, or tokenizer.json")
+
+
+def _sentencepiece(path: Path) -> Any:
+    import sentencepiece
+
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+    except (OSError, RuntimeError) as error:
+        raise FormatError(path.name, "no sentencepiece model", "", "copy the file again") from error

@@ -1,0 +1,266 @@
+"""Passes and the pipeline that runs them: checks, measures and records every step."""
+
+from __future__ import annotations
+
+import dataclasses
+import keyword
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+
+from edgec.errors import EdgecError, PassError
+from edgec.interpreter import Interpreter
+from edgec.ir import Exactness, Program
+from edgec.ir.text import show_value
+
+Samples: TypeAlias = Mapping[str, Sequence[Sequence[torch.Tensor]]]
+"""Flat inputs to try, by function: {"main": [[ids, mask], ...]}."""
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+"""Called with (passes done, passes in all, text of the next pass; "" at the end)."""
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass did.
+
+    modified   whether `program` differs from the pass's argument; checked by the pipeline
+    notes      what was left as it is, and why, one line each: `@w9: K=30; need a multiple of 32`
+    errors     constant -> relative error ||w - w'|| / ||w||
+    """
+
+    program: Program
+    modified: bool
+    notes: tuple[str, ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Base of all passes: a frozen dataclass whose fields are the options.
+
+    A pass prints as `quantize-weights{bits=4,group=32}`; `edgec.passes.parse_pass` reads it back.
+
+    name     the name in text
+    effect   what the pass may change: EXACT the same bits, ROUNDING the same formula, LOSSY values
+    """
+
+    name: ClassVar[str] = ""
+    effect: ClassVar[Exactness] = Exactness.EXACT
+
+    def requires(self, program: Program) -> None:
+        """Raise PassError, before anything is computed, where the options do not fit `program`."""
+
+    def apply(self, program: Program) -> PassResult:
+        """The changed program; the argument stays as it is (work on `program.copy()`)."""
+        raise NotImplementedError
+
+    def ensures(self, before: Program, after: Program) -> None:
+        """Raise PassError where the result is not what the pass promises."""
+
+    def __str__(self) -> str:
+        shown = [
+            f"{f.name}={show_option(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+        ]
+        return f"{self.name}{{{','.join(shown)}}}" if shown else self.name
+
+
+def show_option(value: Any) -> str:
+    """Text of an option's value: as in IR text, but words stand without quotes."""
+    if isinstance(value, str) and value.isidentifier() and not keyword.iskeyword(value):
+        return value
+    if isinstance(value, tuple):
+        return f"[{','.join(map(show_option, value))}]"
+    return show_value(value)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far a program's outputs are from those of the program before all passes.
+
+    max_ratio   greatest |got - want| / max |want|, over samples, functions and outputs
+    cosine      least cosine similarity of an output
+    """
+
+    max_ratio: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass of a pipeline did, for reports.
+
+    bytes       exact payload of the constants in use
+    deviation   from the original program, all passes so far together; None without samples
+    """
+
+    spec: str
+    modified: bool
+    nodes_before: int
+    nodes_after: int
+    bytes_before: int
+    bytes_after: int
+    errors: Mapping[str, float]
+    notes: tuple[str, ...]
+    seconds: float
+    deviation: Deviation | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Passes in order. `run` holds each to its contract and records what it did."""
+
+    passes: tuple[Pass, ...]
+
+    def run(
+        self, program: Program, samples: Samples | None = None, progress: Progress | None = None
+    ) -> tuple[Program, list[PassRecord]]:
+        """The program after all passes, and one record per pass.
+
+        samples   inputs to interpret the program with after each pass: names the pass that hurts
+        Raises PassError, which names the passes that ran before, for a pass that refuses, fails,
+        leaves an ill-formed program, or lies about having modified it.
+        """
+        original = _Outputs(program, samples) if samples else None
+        records: list[PassRecord] = []
+        for step in self.passes:
+            if progress is not None:
+                progress(len(records), len(self.passes), str(step))
+            try:
+                program, record = _run_pass(step, program, original, records)
+            except EdgecError as error:
+                raise _with_history(step, error, records) from error
+            except Exception as error:
+                error.add_note(f"in pass {step}; passes that ran before: {_history(records)}")
+                raise
+            records.append(record)
+        if progress is not None:
+            progress(len(records), len(self.passes), "")
+        return program, records
+
+
+def _run_pass(
+    step: Pass, before: Program, original: _Outputs | None, records: Sequence[PassRecord]
+) -> tuple[Program, PassRecord]:
+    started = time.perf_counter()
+    step.requires(before)
+    result = step.apply(before)
+    after, notes = result.program, result.notes
+    if result.modified != (changed := differs(before, after)):
+        got = (
+            f"modified={result.modified}, but the program {'changed' if changed else 'is the same'}"
+        )
+        raise PassError(step.name, got, "an honest flag", "this is a bug of the pass")
+    after.verify()
+    step.ensures(before, after)
+    seconds = time.perf_counter() - started
+    deviation = records[-1].deviation if records else None
+    if original is not None and (changed or deviation is None):
+        deviation, skipped = original.deviation(after)
+        notes += skipped
+    return after, PassRecord(
+        str(step),
+        result.modified,
+        _nodes(before),
+        _nodes(after),
+        before.nbytes,
+        after.nbytes,
+        dict(result.errors),
+        notes,
+        seconds,
+        deviation,
+    )
+
+
+def _with_history(step: Pass, error: EdgecError, records: Sequence[PassRecord]) -> PassError:
+    ran = f"passes that ran before: {_history(records)}"
+    if isinstance(error, PassError):
+        return PassError(
+            error.where, error.got, error.need, "; ".join(filter(None, (error.do, ran)))
+        )
+    return PassError(str(step), f"{type(error).__name__} {error}", "", ran)
+
+
+def _history(records: Sequence[PassRecord]) -> str:
+    return ", ".join(r.spec for r in records) or "none"
+
+
+def _nodes(program: Program) -> int:
+    return sum(len(g.nodes) for g in program.graphs.values())
+
+
+def differs(before: Program, after: Program) -> bool:
+    """Whether two programs differ in functions, constants (by name and stored bits) or metadata."""
+    if list(before.graphs) != list(after.graphs) or before.metadata != after.metadata:
+        return True
+    for a, b in zip(before.graphs.values(), after.graphs.values(), strict=True):
+        if a is not b and (a.structure() != b.structure() or _frame(a) != _frame(b)):
+            return True
+    if before.constants.keys() != after.constants.keys():
+        return True
+    pairs = ((c.encoding, after.constants[n].encoding) for n, c in before.constants.items())
+    return any(a is not b and a.digest != b.digest for a, b in pairs)
+
+
+def _frame(graph: Any) -> tuple[Any, ...]:
+    """What `Graph.structure` leaves out."""
+    return graph.name, graph.dims, graph.input_tree, graph.output_tree
+
+
+class _Outputs:
+    """Outputs of the original program on the samples, to compare later programs with."""
+
+    def __init__(self, program: Program, samples: Samples) -> None:
+        self.samples = samples
+        self.inputs = {
+            name: program.graphs[name].inputs for name in samples if name in program.graphs
+        }
+        if unknown := sorted(samples.keys() - program.graphs.keys()):
+            need = f"functions of the program: {', '.join(program.graphs)}"
+            raise PassError("pipeline", f"samples for {', '.join(unknown)}", need)
+        self.want = _interpret(program, samples)
+
+    def deviation(self, program: Program) -> tuple[Deviation | None, tuple[str, ...]]:
+        """Deviation of `program`, or a note where its inputs are not the original's any more."""
+        for name, inputs in self.inputs.items():
+            if name not in program.graphs or program.graphs[name].inputs != inputs:
+                return None, (f"{name}: outputs not compared, its inputs were changed",)
+        got = _interpret(program, self.samples)
+        if [g.shape for g in got] != [w.shape for w in self.want]:
+            return None, ("outputs not compared, their number or shapes were changed",)
+        pairs = [_compare(g, w) for g, w in zip(got, self.want, strict=True) if w.numel()]
+        ratios, cosines = zip(*pairs, strict=True) if pairs else ((0.0,), (1.0,))
+        return Deviation(max(ratios), min(cosines)), ()
+
+
+def _interpret(program: Program, samples: Samples) -> list[torch.Tensor]:
+    interpreter = Interpreter(program)
+    return [
+        output
+        for name, batches in samples.items()
+        for inputs in batches
+        for output in interpreter.run(inputs, name)
+    ]
+
+
+def _compare(got: torch.Tensor, want: torch.Tensor) -> tuple[float, float]:
+    """(max |got - want| / max |want|, cosine) in float64; NaN equals NaN."""
+    got, want = got.double().reshape(-1), want.double().reshape(-1)
+    different = (got != want) & ~(got.isnan() & want.isnan())
+    if not bool(different.any()):
+        return 0.0, 1.0
+    finite = want.isfinite() & got.isfinite()
+    if bool((different & ~finite).any()):
+        return float("inf"), float("nan")
+    got, want = got[finite], want[finite]
+    scale = want.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
+    cosine = torch.nn.functional.cosine_similarity(got, want, dim=0)
+    return float((got - want).abs().max() / scale), float(cosine)

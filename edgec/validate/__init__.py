@@ -1,0 +1,27 @@
+"""Fidelity of an artifact: inputs, sizes, tolerances, the first value that differs."""
+
+from edgec.validate.compare import Comparison, compare
+from edgec.validate.fidelity import Case, check, fidelity, first_difference, make_cases
+from edgec.validate.inputs import make_inputs
+from edgec.validate.report import Checked, Difference, Fidelity
+from edgec.validate.settings import Setting, settings
+from edgec.validate.tolerance import RULE, bounds, tolerance
+
+__all__ = [
+    "RULE",
+    "Case",
+    "Checked",
+    "Comparison",
+    "Difference",
+    "Fidelity",
+    "Setting",
+    "bounds",
+    "check",
+    "compare",
+    "fidelity",
+    "first_difference",
+    "make_cases",
+    "make_inputs",
+    "settings",
+    "tolerance",
+]

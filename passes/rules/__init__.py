@@ -1,0 +1,1 @@
+"""Rewrite rules by subject; the passes `canonicalize` and `fuse` choose among them."""

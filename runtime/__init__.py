@@ -1,0 +1,1 @@
+"""The native runtime and its Python loader."""

@@ -1,0 +1,38 @@
+"""Settings that all tests share: one thread per worker, no network, the same examples each run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import hypothesis
+import pytest
+
+# Set before a test module imports torch or transformers: workers of xdist share the cores, and no
+# test may depend on a model hub.
+for _name, _value in {
+    "HF_HUB_OFFLINE": "1",
+    "MPLBACKEND": "Agg",
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+hypothesis.settings.register_profile("edgec", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("edgec")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium that can take screenshots.
+
+    Without one the test is skipped, except where EDGEC_CI is set: there a missing browser is a
+    failure of the setup, and a skip would hide it.
+    """
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        message = "no chromium on PATH; install Debian's package `chromium`, or any Chromium build"
+        if os.environ.get("EDGEC_CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found

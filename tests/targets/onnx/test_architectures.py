@@ -1,0 +1,62 @@
+"""Every architecture of the public list as an ONNX file: checked, and executed at several sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+import edgec
+from edgec.interpreter import Interpreter, flatten
+from edgec.ir import Program
+from edgec.passes import parse_pipeline
+from edgec.target import Support
+from edgec.targets.onnx import Onnx
+from tests.architectures import ZOO
+from tests.capture.harness import resized
+
+# One of each kind; the others run with `-m slow`.
+DEFAULT = {"bert", "gpt2_step", "lstm_tagger", "marian_decoder_step", "mobilenet_v2", "unet"}
+NAMES = [n if n in DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in ZOO]
+TOLERANCE = 1e-5  # of the largest element: what capture is held to as well
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_architecture(name: str, tmp_path: Path) -> None:
+    """As captured, and with 4-bit weights in groups: both compute what the program means."""
+    module, inputs, dynamic_shapes = ZOO[name]()
+    program = edgec.capture(module, inputs, dynamic_shapes)
+    samples = [inputs]
+    if dynamic_shapes is not None:
+        samples.append(resized(module, inputs, dynamic_shapes))
+    flat = [[torch.as_tensor(t) for t in flatten(program.main, sample)] for sample in samples]
+    check(program, flat, tmp_path)
+    compressed, _ = parse_pipeline(["quantize-weights{bits=4, group=16}"]).run(program)
+    check(compressed, flat, tmp_path)
+
+
+def check(program: Program, samples: list[list[torch.Tensor]], folder: Path) -> None:
+    """Emit, check and execute at every size."""
+    target = Onnx()
+    artifact = target.emit(target.legalize(program).verify(), folder)
+    onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
+    assert {s.support for s in artifact.stored.values()} <= {Support.NATIVE, Support.DECODED}
+    executable, interpreter = Onnx.load(folder), Interpreter(program)
+    for sample in samples:
+        wanted = interpreter.run(sample)
+        for got, want in zip(executable.run("main", sample), wanted, strict=True):
+            same(got, want)
+
+
+def same(got: torch.Tensor, want: torch.Tensor) -> None:
+    """Equal within rounding; infinities and NaN at the same places."""
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    if not want.is_floating_point():
+        assert torch.equal(got, want)
+        return
+    finite = want.isfinite()
+    assert torch.equal(got[~finite].nan_to_num(), want[~finite].nan_to_num())
+    scale = float(want[finite].abs().max()) if bool(finite.any()) else 0.0
+    assert float((got - want)[finite].abs().max()) <= TOLERANCE * scale
