@@ -44,7 +44,8 @@ def _define(symbols: Symbols, made: Any, value: Dim | None) -> None:
 
 def _define_slice(node: fx.Node, symbols: Symbols, values: _Values) -> None:
     """The size of x[start:stop]; which end is beyond x, the example inputs decide."""
-    source, axis, start, stop, step = schema_arguments(node.target, node.args, node.kwargs)
+    given: tuple[Any, ...] = tuple(schema_arguments(node.target, node.args, node.kwargs))
+    source, axis, start, stop, step = given
     made = node.meta["val"].shape[axis]
     before = source.meta["val"].shape[axis]
     if step != 1 or not isinstance(made, torch.SymInt) or not symbols.expressible(before):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,24 @@ from edgec.models.translate import catalogs
 
 EOS, UNK = 0, 1  # the padding token is the last id of the vocabulary
 HELD_OUT, CALIBRATION = 980, 256
+_VOCABULARY = ("source.spm", "target.spm", "vocab.json")
 
 Pair = tuple[str, str]
 Row = tuple[list[int], list[int]]
 
 
 def prepare(
-    folders: list[Path], language: str, vocabulary: int, seed: int, out: Path
+    folders: list[Path],
+    language: str,
+    vocabulary: int,
+    seed: int,
+    out: Path,
+    start: Path | None = None,
 ) -> list[Pair]:
     """The training pairs; `out` gets the vocabulary, held-out pairs and calibration sentences.
 
-    The pairs themselves are kept in `train.tsv`, from which a later run continues.
+    The vocabulary is that of the checkpoint in `start` where one is given. The pairs themselves
+    are kept in `train.tsv`, from which a later run continues.
     """
     cache = out / "train.tsv"
     if cache.exists():
@@ -32,7 +40,11 @@ def prepare(
     pairs = [p for p in catalogs.collect(folders, language) if "\t" not in p[0] + p[1]]
     train, held_out = catalogs.split(pairs, HELD_OUT)
     random.Random(seed).shuffle(train)
-    write_vocabulary(train, vocabulary, out)
+    if start:
+        for name in _VOCABULARY:
+            shutil.copy(start / name, out / name)
+    else:
+        write_vocabulary(train, vocabulary, out)
     write_pairs(out / "heldout.tsv", held_out)
     calibration = [s for s, _ in train if 20 <= len(s) <= 160][:CALIBRATION]
     (out / "calibration.txt").write_text("".join(f"{s}\n" for s in calibration), "utf-8")
@@ -42,7 +54,7 @@ def prepare(
 
 def read_pairs(path: Path) -> list[Pair]:
     """(source, target) of each line of a tab-separated file."""
-    rows = (line.split("\t") for line in path.read_text("utf-8").splitlines())
+    rows = (line.split("\t") for line in path.read_text("utf-8").split("\n") if line)
     return [(source, target) for source, target in rows]
 
 

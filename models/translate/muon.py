@@ -14,7 +14,7 @@ class Muon(torch.optim.Optimizer):
     params    matrices f32[N, K]
     lr        learning rate of AdamW, with which it shares the scale of updates
     Source    Jordan et al. 2024, "Muon: an optimizer for hidden layers".
-    Differs   float32 throughout; updates are scaled by 0.2 sqrt(max(N, K)), as in Liu et al. 2025,
+    Differs   updates are scaled by 0.2 sqrt(max(N, K)), as in Liu et al. 2025,
               arXiv:2502.16982, eq. 4, so that one learning rate serves both optimizers.
     """
 
@@ -39,13 +39,13 @@ class Muon(torch.optim.Optimizer):
         assert p.grad is not None
         buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
         buffer.lerp_(p.grad, 1 - group["momentum"])
-        update = orthogonalise(torch.lerp(p.grad, buffer, group["momentum"]))
+        update = orthogonalise(torch.lerp(p.grad, buffer, group["momentum"]).bfloat16())
         p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_(update, alpha=-group["lr"] * 0.2 * max(p.shape) ** 0.5)
+        p.add_(update.float(), alpha=-group["lr"] * 0.2 * max(p.shape) ** 0.5)
 
 
 def orthogonalise(g: torch.Tensor, steps: int = 5) -> torch.Tensor:
-    """Nearly the nearest semi-orthogonal matrix of `g` f32[N, K]: five Newton-Schulz steps."""
+    """Nearly the nearest semi-orthogonal matrix of `g` [N, K]: five Newton-Schulz steps."""
     x: torch.Tensor = g.T if g.shape[0] > g.shape[1] else g
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):

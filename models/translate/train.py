@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from edgec.models.translate.data import EOS, Row, batches, encode, pad, prepare, read_pairs
+from edgec.models.translate.loss import cross_entropy
 from edgec.models.translate.muon import Muon
 
 SAVE_SECONDS = 300
@@ -48,12 +48,18 @@ class Settings:
     learning_rate: float = 2e-3
     optimizer: str = "muon"
     smoothing: float = 0.1
+    precision: str = "bfloat16"
     minutes: float = 90.0
     seed: int = 0
 
     @property
     def pad(self) -> int:
         return self.vocabulary - 1
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the matrix products; weights, sums and the optimizers' states stay float32."""
+        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[self.precision]
 
 
 # ------------------------------------------------------------------ model
@@ -103,18 +109,19 @@ def optimizers(model: Any, settings: Settings) -> list[torch.optim.Optimizer]:
 
 
 def loss_of(model: Any, rows: list[Row], settings: Settings, smoothing: float) -> torch.Tensor:
-    """Mean cross entropy; logits are computed at real target positions only."""
+    """Mean cross entropy at the real target positions."""
     source = pad([r[0] for r in rows], settings.pad).to(model.device)
     target = pad([r[1] for r in rows], settings.pad).to(model.device)
     start = torch.full_like(target[:, :1], settings.pad)
-    hidden = model.model(
-        input_ids=source,
-        attention_mask=(source != settings.pad).long(),
-        decoder_input_ids=torch.cat([start, target[:, :-1]], 1),
-    ).last_hidden_state
+    with torch.autocast(model.device.type, settings.dtype, settings.dtype != torch.float32):
+        hidden = model.model(
+            input_ids=source,
+            attention_mask=(source != settings.pad).long(),
+            decoder_input_ids=torch.cat([start, target[:, :-1]], 1),
+        ).last_hidden_state
     real = target != settings.pad
-    logits = functional.linear(hidden[real], model.lm_head.weight)
-    return functional.cross_entropy(logits, target[real], label_smoothing=smoothing)
+    rows, weight = hidden[real].float(), model.lm_head.weight
+    return cross_entropy(rows, weight, target[real], smoothing, settings.dtype)
 
 
 def rate(progress: float, step: int, warmup: int = 300) -> float:
@@ -126,15 +133,24 @@ def rate(progress: float, step: int, warmup: int = 300) -> float:
 class Trainer:
     """Model, optimizers and progress of one run; saved to and continued from `out/state.pt`."""
 
-    def __init__(self, settings: Settings, folders: list[Path], out: Path, device: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        folders: list[Path],
+        out: Path,
+        device: str,
+        start: Path | None = None,
+    ) -> None:
         out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(settings.seed)
         s = settings
-        pairs = prepare(folders, s.language, s.vocabulary, s.seed, out)
+        pairs = prepare(folders, s.language, s.vocabulary, s.seed, out, start)
         self.settings, self.out = settings, out
         self.rows = encode(pairs, out)
         self.held_out = encode(read_pairs(out / "heldout.tsv"), out)
         self.model = build(settings).to(device)
+        if start:
+            self._start_from(start)
         self.optimizers = optimizers(self.model, settings)
         self.step, self.seconds, self.epoch = 0, 0.0, 0
         self.mean_loss: float | None = None
@@ -142,6 +158,12 @@ class Trainer:
             self._restore()
         count = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         print(f"{len(self.rows)} pairs, {count / 1e6:.2f} M parameters, from step {self.step}")
+
+    def _start_from(self, folder: Path) -> None:
+        from transformers import MarianMTModel
+
+        saved = MarianMTModel.from_pretrained(folder, dtype=torch.float32)
+        self.model.load_state_dict(saved.state_dict())
 
     def _restore(self) -> None:
         saved = torch.load(self.out / "state.pt", weights_only=True, map_location=self.model.device)
@@ -270,6 +292,7 @@ def main() -> None:
     folders = "folders with LANG/LC_MESSAGES/*.mo below"
     parser.add_argument("--catalogs", type=Path, nargs="+", required=True, help=folders)
     parser.add_argument("--out", type=Path, required=True, help="folder for state and result")
+    parser.add_argument("--start", type=Path, help="folder of a checkpoint to go on from")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's)")
     for name, default in dataclasses.asdict(Settings()).items():
@@ -278,8 +301,8 @@ def main() -> None:
     args = vars(parser.parse_args())
     if threads := args.pop("threads"):
         torch.set_num_threads(threads)
-    catalogs, out, device = args.pop("catalogs"), args.pop("out"), args.pop("device")
-    trainer = Trainer(Settings(**args), catalogs, out, device)
+    places = {name: args.pop(name) for name in ("out", "device", "start")}
+    trainer = Trainer(folders=args.pop("catalogs"), **places, settings=Settings(**args))
     trainer.run()
     trainer.finish()
 
