@@ -126,6 +126,20 @@ def resident_bytes() -> int | None:
     return pages * resource.getpagesize()
 
 
+def peak_bytes() -> int | None:
+    """Greatest memory of this process since its start; None where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
 @contextlib.contextmanager
 def peak_memory() -> Iterator[dict[str, int]]:
     """Greatest growth of the process's memory in the block, sampled every 5 ms: `["bytes"]`."""
@@ -167,9 +181,9 @@ def parse_bytes(text: str | int, where: str = "size") -> int:
     """`6MB`, `512 KiB` or a number of bytes. Raises BuildError for anything else."""
     import re
 
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?B)?\s*", str(text).upper())
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([KMG]?I?B)?\s*", str(text).upper())
     if match is None:
-        raise BuildError(where, repr(text), "a size such as 6MB, 512KiB or 6000000")
+        raise BuildError(where, repr(text)[:40], "a size such as 6MB, 512KiB or 6000000")
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 

@@ -17,6 +17,7 @@ Every mistake in a file is reported at once, unknown keys with the nearest known
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -33,17 +34,20 @@ from edgec.records import read
 class EvaluationSettings:
     """Data and metric of the quality check.
 
-    data        file: `.tsv` (source, reference), `.txt` (sources), `.safetensors` (inputs, labels)
-    metric      bleu, chrf, top1, cosine or package.module:function; empty: the task's usual one
-    limit       samples to use; 0: all
-    agreement   texts on which the artifact's output is also compared with the interpreter's, word
-                by word
+    data           file: `.tsv` (source, reference), `.txt` (sources), `.safetensors` (inputs,
+                   labels)
+    metric         bleu, chrf, top1, cosine or package.module:function; empty: the task's usual one
+    limit          samples to use; 0: all
+    agreement      texts on which the artifact's output is also compared with the interpreter's,
+                   word by word
+    min_agreement  part of these texts for which both must be the same
     """
 
     data: str
     metric: str = ""
     limit: int = 0
     agreement: int = 200
+    min_agreement: float = 0.99
 
 
 @dataclass(frozen=True)
@@ -157,10 +161,21 @@ def _problems(loaded: LoadedRecipe) -> list[str]:
             problems.append(f"{key}.data = {section.data!r}, need a file beside the recipe")
         if section is not None and section.limit < 0:
             problems.append(f"{key}.limit = {section.limit}, need 0 (all) or more")
+    problems += _evaluation_problems(recipe.evaluation) if recipe.evaluation else []
     for name, variant in recipe.build.items():
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             problems.append(f"build.{name}: need a name of letters, digits, - and _")
         problems += [f"build.{name}.{p}" for p in _variant_problems(variant)]
+    return problems
+
+
+def _evaluation_problems(settings: EvaluationSettings) -> list[str]:
+    problems = []
+    if settings.agreement < 0:
+        problems.append(f"evaluation.agreement = {settings.agreement}, need 0 (none) or more")
+    if not 0 <= settings.min_agreement <= 1:
+        got = f"evaluation.min_agreement = {settings.min_agreement}"
+        problems.append(f"{got}, need a part of the texts: 0 to 1")
     return problems
 
 
@@ -178,9 +193,17 @@ def _variant_problems(variant: Variant) -> list[str]:
         problems += _error_of("max_size", lambda: parse_bytes(variant.max_size or 0))
     for key in ("max_drop", "max_ratio", "max_slowdown"):
         value = getattr(variant, key)
-        if value is not None and value < 0:
-            problems.append(f"{key} = {value}, need a number that is not negative")
+        if value is not None and not is_limit(value):
+            problems.append(f"{key} = {value}, need {LIMIT}")
     return problems
+
+
+LIMIT = "a number that is not negative"
+
+
+def is_limit(value: float) -> bool:
+    """Whether `value` can bound anything: zero bounds, nan and infinity do not."""
+    return math.isfinite(value) and value >= 0
 
 
 def _error_of(key: str, check: Any) -> list[str]:

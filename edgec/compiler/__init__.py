@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgec.compiler.build import build_release, clean, make_baseline
+from edgec.compiler.build import build_release, make_baseline
+from edgec.compiler.cleanup import clean
 from edgec.compiler.job import Clock, Evaluation, Job, Progress, silent
 from edgec.compiler.quality import load_data
 from edgec.errors import RecipeError
@@ -38,6 +39,7 @@ def compile(
     max_size: int | str | None = None,
     max_ratio: float | None = None,
     max_slowdown: float | None = None,
+    min_agreement: float | None = 0.99,
     allow_bigger: bool = False,
     dims: Mapping[str, int] | None = None,
     samples: Samples | None = None,
@@ -54,7 +56,7 @@ def compile(
               references); "": the usual one of the program's task
     data      what quality is measured on, or a file of it; None: seeded inputs, against the
               original
-    max_...   limits; what breaks one gets another verdict than ACCEPT
+    max_...   limits, as min_agreement; what breaks one gets another verdict than ACCEPT
     dims      sizes of the typical setting of the fidelity check
     samples   inputs of one's own for the fidelity check: {function: [flat inputs, ...]}
     name      of the release; "": that of the folder
@@ -77,6 +79,7 @@ def compile(
         max_ratio,
         max_slowdown,
         allow_bigger,
+        min_agreement,
     )
     job = Job(
         passes=parse_pipeline(passes),
@@ -90,7 +93,7 @@ def compile(
     )
     clock = Clock()
     with publishing(Path(out), force) as scratch:
-        cleaned = clean(program, clock, progress)
+        cleaned = clean(program, clock, progress, job.dims, samples)
         baseline = make_baseline(cleaned, job, scratch / ".uncompressed", clock, progress)
         build_release(cleaned, job, baseline, scratch, clock, progress)
         shutil.rmtree(scratch / ".uncompressed")

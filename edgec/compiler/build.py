@@ -3,55 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from edgec import measure
+from edgec.compiler.cleanup import Cleaned, staged, typical_samples
 from edgec.compiler.emission import Emitted, emit, list_files
 from edgec.compiler.job import Clock, Job, Progress
 from edgec.compiler.quality import Baseline, evidence_files, measure_quality
 from edgec.compiler.records import constant_records, pass_records, tools
-from edgec.errors import ValidationError
-from edgec.ir.program import Program
-from edgec.passes import CLEANUP, parse_pipeline
 from edgec.release.golden import save_cases
 from edgec.release.judge import judge, slower
 from edgec.release.manifest import Host, Manifest, Sizes
 from edgec.release.signature import function_record
-from edgec.transform import PassRecord, Samples
-from edgec.validate import Case, fidelity, make_cases, make_inputs, settings
+from edgec.validate import Case, fidelity, make_cases
 
 NOTABLY_SLOWER = 1.25  # times the uncompressed build's CPU time: worth a warning
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """A program as given, and after the clean-up passes with their records."""
-
-    original: Program
-    program: Program
-    records: tuple[PassRecord, ...]
-
-
-def clean(program: Program, clock: Clock, progress: Progress) -> Cleaned:
-    """Run the clean-up passes, whose results are the same for every variant."""
-    program.verify()
-    with clock.stage("clean-up"):
-        cleaned, records = parse_pipeline(CLEANUP).run(program, None, _staged("clean-up", progress))
-    return Cleaned(program, cleaned, tuple(records))
 
 
 def make_baseline(
     cleaned: Cleaned, job: Job, folder: Path, clock: Clock, progress: Progress
 ) -> Baseline:
-    """Emit the uncompressed build into `folder`."""
+    """Emit the uncompressed build into `folder`, and check it: quality is measured against it."""
     progress("emit uncompressed", 0, 1)
     with clock.stage("uncompressed build"):
-        emitted = emit(cleaned.program, job.target, folder)
+        emitted = emit(cleaned.program, job.target, folder, job.recipe_sha256)
+        cases = make_cases(cleaned.program, job.dims, job.samples, progress)
+        found = fidelity(cleaned.program, emitted.executable, cases, progress)
     progress("emit uncompressed", 1, 1)
-    return Baseline(emitted, cleaned.program, job.evaluation)
+    return Baseline(emitted, cleaned.program, cases, found, job.evaluation)
 
 
 def build_release(
@@ -61,23 +40,22 @@ def build_release(
 
     Raises EdgecError: see `edgec.compile`.
     """
-    check_dims(cleaned.program, job)
     with clock.stage("passes"):
-        compressed, records = job.passes.run(
-            cleaned.program, typical_samples(cleaned.program, job), _staged("passes", progress)
-        )
+        tried = typical_samples(cleaned.program, job.dims, job.samples)
+        compressed, records = job.passes.run(cleaned.program, tried, staged("passes", progress))
     records = [*cleaned.records, *records]
     progress("emit", 0, 1)
     with clock.stage("emit"):
-        emitted = emit(compressed, job.target, folder)
+        emitted = emit(compressed, job.target, folder, job.recipe_sha256)
     progress("emit", 1, 1)
     with clock.stage("interpret"):
-        cases = make_cases(compressed, job.dims, job.samples, progress)
+        same = not job.passes.passes
+        cases = baseline.cases if same else make_cases(compressed, job.dims, job.samples, progress)
         save_cases(folder, cases)
     with clock.stage("execute"), measure.peak_memory() as memory:
         fidelity_found = fidelity(compressed, emitted.executable, cases, progress)
     with clock.stage("evaluate"):
-        quality = measure_quality(emitted, compressed, baseline, job.limits.max_drop, progress)
+        quality = measure_quality(emitted, compressed, baseline, job.limits, progress)
     with clock.stage("measure"):
         latency = measure_latency(emitted, baseline, cases, progress)
     sizes = measure_sizes(emitted, baseline, job)
@@ -115,31 +93,6 @@ def build_release(
     )
     manifest.save(folder)
     return manifest
-
-
-def _staged(stage: str, progress: Progress) -> Callable[[int, int, str], None]:
-    """A pipeline's progress in terms of a build's."""
-    return lambda done, total, text: progress(f"{stage} {text}".strip(), done, total)
-
-
-def check_dims(program: Program, job: Job) -> None:
-    """Raise ValidationError for sizes of dimensions that no function has."""
-    known = {n for g in program.graphs.values() for n in g.dims}
-    if unknown := sorted(set(job.dims) - known):
-        need = f"named dimensions of the model: {', '.join(sorted(known)) or 'it has none'}"
-        raise ValidationError("dims", ", ".join(unknown), need)
-
-
-def typical_samples(program: Program, job: Job) -> Samples:
-    """Inputs with which the pipeline can say how far each pass moves the outputs."""
-    if not job.passes.passes:
-        return {}
-    if job.samples:
-        return job.samples
-    found: dict[str, list[list[torch.Tensor]]] = {}
-    for name, graph in program.graphs.items():
-        found[name] = [make_inputs(graph, settings(graph, job.dims)[0].env, seed=1)]
-    return found
 
 
 def measure_sizes(emitted: Emitted, baseline: Baseline, job: Job) -> Sizes:

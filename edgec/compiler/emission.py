@@ -62,13 +62,13 @@ class Emitted:
         return tuple((f.name, f.sha256) for f in self.files)
 
 
-def emit(program: Program, target: Target, folder: Path) -> Emitted:
-    """Write the artifact of `program` and its tokenizer into `folder`.
+def emit(program: Program, target: Target, folder: Path, recipe: str = "") -> Emitted:
+    """Write the artifact of `program`, which states `recipe`, and its tokenizer into `folder`.
 
     Raises UnsupportedError from the target, BuildError for a target that leaves files unlisted.
     """
     (folder / MODEL).mkdir(parents=True)
-    artifact = target.emit(target.legalize(program), folder / MODEL)
+    artifact = target.emit(target.legalize(program), folder / MODEL, recipe)
     written = {
         p.relative_to(folder / MODEL).as_posix() for p in (folder / MODEL).rglob("*") if p.is_file()
     }

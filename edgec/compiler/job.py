@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,12 @@ class Job:
     name: str = ""
     model: str = ""
     recipe: RecipeText = RecipeText("", "", "")  # noqa: RUF009 - frozen
+
+    @property
+    def recipe_sha256(self) -> str:
+        """Hash of the recipe file; without one, of what it would say: the passes and the target."""
+        asked = "\n".join([*map(str, self.passes.passes), str(self.target)])
+        return self.recipe.sha256 or hashlib.sha256(asked.encode()).hexdigest()
 
 
 @dataclass

@@ -29,8 +29,10 @@ from edgec.metrics import (
 )
 from edgec.metrics.data import save_evidence
 from edgec.release import EVIDENCE
+from edgec.release.judge import Limits
 from edgec.release.manifest import Quality
 from edgec.runner import Runner
+from edgec.validate import Case, Fidelity
 from edgec.validate.inputs import chain
 from edgec.validate.settings import settings
 
@@ -42,10 +44,20 @@ class Baseline:
 
     emitted   its files
     program   its graph, after the clean-up
+    cases     calls of that graph with what must come out
+    fidelity  how well the files do what the graph says, on these
     """
 
-    def __init__(self, emitted: Emitted, program: Program, evaluation: Evaluation) -> None:
+    def __init__(
+        self,
+        emitted: Emitted,
+        program: Program,
+        cases: Sequence[Case],
+        fidelity: Fidelity,
+        evaluation: Evaluation,
+    ) -> None:
         self.emitted, self.program, self.evaluation = emitted, program, evaluation
+        self.cases, self.fidelity = cases, fidelity
         self.data = seeded(program) if evaluation.data is None else evaluation.data
         self._predictions: Predictions | None = None
 
@@ -84,7 +96,7 @@ def measure_quality(
     emitted: Emitted,
     compressed: Program,
     baseline: Baseline,
-    max_drop: float | None,
+    limits: Limits,
     progress: Progress,
 ) -> Quality:
     """Predict, score and keep the evidence in the release's folder."""
@@ -106,7 +118,7 @@ def measure_quality(
         value=score.value,
         original=base.value,
         drop=base.value - score.value,
-        max_drop=max_drop,
+        max_drop=limits.max_drop,
         samples=len(data),
         data_sha256=digest(data),
         figures=score.figures,
@@ -114,6 +126,9 @@ def measure_quality(
         same_as_original=agreement(got, original),
         agreement=agreement(got[:count], interpreted) if count else None,
         agreement_samples=count,
+        min_agreement=limits.min_agreement,
+        original_fidelity=baseline.fidelity.max_ratio,
+        original_passed=baseline.fidelity.passed,
     )
 
 

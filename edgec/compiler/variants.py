@@ -7,13 +7,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from edgec.compiler.build import Cleaned, build_release, clean, make_baseline
+from edgec.compiler.build import build_release, make_baseline
+from edgec.compiler.cleanup import Cleaned, clean
 from edgec.compiler.job import Clock, Evaluation, Job, Progress, silent
 from edgec.compiler.loading import Model, load_model
 from edgec.compiler.quality import Baseline, load_data
 from edgec.compiler.samples import from_data
 from edgec.errors import RecipeError
-from edgec.measure import parse_bytes
+from edgec.measure import parse_bytes, peak_bytes
 from edgec.metrics import Metric, get_metric, own_metric
 from edgec.passes import parse_pipeline
 from edgec.recipe import LoadedRecipe, Variant
@@ -45,7 +46,7 @@ def build_recipe(
             model.program.metadata["task"] = recipe.task
         evaluation = make_evaluation(loaded, model)
         samples = calibration_samples(loaded, model)
-        cleaned = clean(model.program, Clock(), progress)
+        cleaned = clean(model.program, Clock(), progress, recipe.validation.dims, samples)
         baselines: dict[str, Baseline] = {}
         rows = []
         for name, variant in recipe.build.items():
@@ -56,7 +57,8 @@ def build_recipe(
         title = recipe.name or loaded.folder.name
         seconds = time.perf_counter() - started
         listed = tuple(rows)
-        summary = Summary(title, model.name, smallest_accepted(listed), listed, seconds)
+        default = smallest_accepted(listed)
+        summary = Summary(title, model.name, default, listed, seconds, peak_bytes())
         summary.save(scratch)
         _write_reports(scratch, [scratch / r.name for r in rows])
     return summary
@@ -97,6 +99,7 @@ def make_job(
             variant.max_ratio,
             variant.max_slowdown,
             variant.allow_bigger,
+            recipe.evaluation.min_agreement if recipe.evaluation else None,
         ),
         evaluation=evaluation,
         dims=recipe.validation.dims,

@@ -57,18 +57,24 @@ def read_data(path: Path, function: str, inputs: Sequence[str]) -> Data:
     function, inputs   what a tensor file is for: the function, and the names of its inputs in order
     Raises RecipeError for a missing file or an unknown kind, FormatError for a damaged one.
     """
-    readers = {".tsv": _read_tsv, ".txt": _read_txt}
-    if not path.is_file():
-        raise RecipeError("data", path.name, "a file that exists")
+    check_kind(path)
     if path.suffix == ".safetensors":
         return _read_tensors(path, function, inputs)
-    if path.suffix not in readers:
-        raise RecipeError("data", path.name, ".tsv, .txt or .safetensors")
     try:
         lines = path.read_bytes().decode("utf-8").splitlines()
+    except OSError as error:
+        raise FormatError(path.name, error.strerror or str(error), "a file to read") from error
     except UnicodeDecodeError as error:
         raise FormatError(path.name, "bytes that are no text", "UTF-8") from error
-    return readers[path.suffix](path.name, lines)
+    return _READERS[path.suffix](path.name, lines)
+
+
+def check_kind(path: Path) -> None:
+    """Raise RecipeError unless there is a file of a kind that `read_data` reads."""
+    if not path.is_file():
+        raise RecipeError("data", path.name, "a file that exists")
+    if path.suffix not in (*_READERS, ".safetensors"):
+        raise RecipeError("data", path.name, ".tsv, .txt or .safetensors")
 
 
 def _read_tsv(name: str, lines: list[str]) -> Texts:
@@ -87,6 +93,9 @@ def _read_txt(name: str, lines: list[str]) -> Texts:
     return Texts(texts)
 
 
+_READERS = {".tsv": _read_tsv, ".txt": _read_txt}
+
+
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Tensors of a safetensors file. Raises FormatError for anything damaged."""
     from safetensors import SafetensorError
@@ -94,7 +103,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     try:
         return load(path.read_bytes())
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise FormatError(path.name, error.strerror or str(error), "a file to read") from error
+    except (SafetensorError, ValueError, KeyError) as error:
         do = "copy the file again"
         raise FormatError(path.name, f"damaged: {error}", "a safetensors file", do) from error
 
@@ -142,16 +153,29 @@ def save_evidence(
     for i, (function, inputs) in enumerate(data.calls):
         tensors |= {f"{i}/{function}/{j}": t for j, t in enumerate(inputs)}
     tensors |= {f"original/{i}": _tensor(p) for i, p in enumerate(original)}
+    tensors |= {f"got/{i}": _tensor(p) for i, p in enumerate(got)}
     tensors |= {} if data.labels is None else {"labels": data.labels}
     stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     (folder / _TENSORS).write_bytes(save(stored))
 
 
-def load_evidence(folder: Path) -> tuple[Data, Predictions, Predictions]:
-    """(samples, predictions of the original, predictions of the interpreted graph).
+@dataclass(frozen=True)
+class Evidence:
+    """Samples of the quality measurement, and what was predicted for them.
 
-    Raises FormatError for anything damaged.
+    original      by the uncompressed build
+    got           by the artifact
+    interpreted   by the interpreted graph, for the first samples
     """
+
+    data: Data
+    original: Predictions
+    got: Predictions
+    interpreted: Predictions
+
+
+def load_evidence(folder: Path) -> Evidence:
+    """What `save_evidence` wrote. Raises FormatError for anything damaged."""
     if (folder / _TENSORS).is_file():
         return _load_tensors(folder / _TENSORS)
     path = folder / _TEXT
@@ -159,29 +183,31 @@ def load_evidence(folder: Path) -> tuple[Data, Predictions, Predictions]:
         record: Mapping[str, Any] = json.loads(path.read_bytes())
         references = record["references"]
         data = Texts(tuple(record["sources"]), None if references is None else tuple(references))
-        return data, list(record["original"]), list(record["interpreted"])
+        predictions = (list(record[k]) for k in ("original", "got", "interpreted"))
+        return Evidence(data, *predictions)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(path.name, f"damaged: {error}", "the file of the build") from error
 
 
-def _load_tensors(path: Path) -> tuple[Data, Predictions, Predictions]:
+def _load_tensors(path: Path) -> Evidence:
     tensors = read_tensors(path)
     labels = tensors.pop("labels", None)
     calls: dict[int, dict[int, torch.Tensor]] = {}
     names: dict[int, str] = {}
-    original: dict[int, torch.Tensor] = {}
+    predicted: dict[str, dict[int, torch.Tensor]] = {"original": {}, "got": {}}
     try:
         for key, tensor in tensors.items():
             head, *rest = key.split("/")
-            if head == "original":
-                original[int(rest[0])] = tensor
+            if head in predicted:
+                predicted[head][int(rest[0])] = tensor
             else:
                 names[int(head)] = rest[0]
                 calls.setdefault(int(head), {})[int(rest[1])] = tensor
         listed = tuple(
             (names[i], tuple(calls[i][j] for j in range(len(calls[i])))) for i in range(len(calls))
         )
-        return Tensors(listed, labels), [original[i] for i in range(len(original))], []
+        original, got = ([p[i] for i in range(len(listed))] for p in predicted.values())
+        return Evidence(Tensors(listed, labels), original, got, [])
     except (KeyError, ValueError, IndexError) as error:
         raise FormatError(path.name, f"damaged: {error}", "the file of the build") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,8 +39,9 @@ def load_cases(folder: Path, checked: Sequence[Checked]) -> list[Case]:
             got = f"{len(wants)} outputs of call {i}"
             raise FormatError(NAME, got, f"{len(entry.outputs)}", "build the release again")
         setting = Setting(entry.label, entry.dims, entry.reduced, entry.note)
+        own_error = math.inf if entry.own_error is None else entry.own_error
         allowed = tuple(o.tolerance for o in entry.outputs)
-        cases.append(Case(entry.function, setting, inputs, wants, entry.own_error, allowed))
+        cases.append(Case(entry.function, setting, inputs, wants, own_error, allowed))
     return cases
 
 

@@ -21,6 +21,7 @@ class Limits:
     max_ratio      of the model's bytes to those of the uncompressed build
     max_slowdown   of CPU time to that of the uncompressed build
     allow_bigger   accept more bytes than the uncompressed build has
+    min_agreement  part of the texts for which artifact and interpreted graph say the same
     """
 
     max_drop: float | None = None
@@ -28,6 +29,7 @@ class Limits:
     max_ratio: float | None = None
     max_slowdown: float | None = None
     allow_bigger: bool = False
+    min_agreement: float | None = 0.99
 
 
 def judge(
@@ -41,6 +43,7 @@ def judge(
     found: list[tuple[Outcome, str]] = []
     if not fidelity.passed:
         found.append(("ANOMALOUS", _why_anomalous(fidelity)))
+    found += [("ANOMALOUS", reason) for reason in _other_anomalies(quality, limits)]
     if limits.max_drop is not None and quality.drop > limits.max_drop + SLACK:
         found.append(
             (
@@ -76,6 +79,24 @@ def _why_anomalous(fidelity: Fidelity) -> str:
         f"{worst.function} ({worst.label}): output {output.name} deviates by {ratio} of its scale, "
         f"allowed {output.tolerance:.2g}, in {output.differing} of {output.count} elements"
     )
+
+
+def _other_anomalies(quality: Quality, limits: Limits) -> list[str]:
+    reasons = []
+    got, need = quality.agreement, limits.min_agreement
+    if got is not None and need is not None and got < need:
+        reasons.append(
+            f"says what the interpreted graph says for {got:.1%} of {quality.agreement_samples} "
+            f"texts, needed {need:.1%}"
+        )
+    if not quality.original_passed:
+        ratio = quality.original_fidelity
+        shown = "beyond all bounds" if ratio is None else f"by {ratio:.2g} of the scale"
+        reasons.append(
+            f"the uncompressed build, against which quality is measured, deviates from its own "
+            f"graph {shown}"
+        )
+    return reasons
 
 
 def _too_big(sizes: Sizes, limits: Limits) -> list[str]:

@@ -171,6 +171,10 @@ class Quality:
     agreement          part of the first samples where artifact and interpreted graph predict the
                        same; null: not measured
     agreement_samples  how many
+    min_agreement      what it must be; null: not judged
+    original_fidelity  greatest deviation of the uncompressed build from its interpreted graph,
+                       relative; null: not finite
+    original_passed    whether that is within the tolerance
     """
 
     metric: str
@@ -186,6 +190,9 @@ class Quality:
     same_as_original: float
     agreement: float | None
     agreement_samples: int
+    min_agreement: float | None
+    original_fidelity: float | None
+    original_passed: bool
 
 
 @dataclass(frozen=True)

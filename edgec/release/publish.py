@@ -55,6 +55,19 @@ def publishing(out: Path, force: bool = False) -> Iterator[Path]:
             os.close(lock)
 
 
+def check_writable(out: Path, force: bool = False) -> None:
+    """Raise BuildError where `publishing` would, long before it is needed. Leaves no trace."""
+    out = Path(os.path.abspath(out))
+    with _as_build_errors(out):
+        check_replaceable(out, force)
+        parent = next(p for p in out.parents if p.exists())
+        try:
+            os.rmdir(tempfile.mkdtemp(prefix=f"{_prefix(out)}build-", dir=parent))
+        except OSError as error:
+            error.filename = str(out)
+            raise
+
+
 def check_replaceable(out: Path, force: bool) -> None:
     """Raise BuildError where `out` holds something that a build must not replace."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):

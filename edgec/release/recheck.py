@@ -11,14 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from edgec.errors import EdgecError
 from edgec.measure import brotli_bytes
-from edgec.metrics import Score, Texts, agreement, get_metric, predict
+from edgec.metrics import Predictions, Score, Texts, agreement, get_metric, predict
 from edgec.metrics.data import load_evidence
 from edgec.release.golden import load_cases
 from edgec.release.judge import Limits, judge
 from edgec.release.manifest import EXIT_CODES, Manifest, Quality, Sizes
 from edgec.validate import Checked, Fidelity, check
+from edgec.validate.compare import compare
 
 if TYPE_CHECKING:
     from edgec.release import Release
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 SCORE = 0.01  # a score measured again may differ by this part of its value
 BROTLI = 0.01  # sizes under brotli may differ by this part, between versions of it
+ROUNDING = 1e-3  # of its scale, a tensor predicted on another processor may differ
 SAME = 0.99  # part of the samples whose predictions must be those of the build
 
 
@@ -139,7 +143,8 @@ def _calls(fidelity: Fidelity, worst: str) -> str:
 
 def _quality(release: Release, progress: Progress | None) -> tuple[Quality, Step]:
     recorded = release.manifest.quality
-    data, original, interpreted = load_evidence(release.path / "evidence" / "quality")
+    evidence = load_evidence(release.path / "evidence" / "quality")
+    data, original = evidence.data, evidence.original
     metric = get_metric(recorded.metric)
     again = predict(
         release.runner,
@@ -148,17 +153,31 @@ def _quality(release: Release, progress: Progress | None) -> tuple[Quality, Step
         lambda done: progress("evaluate", done, len(data)) if progress else None,
     )
     score, base = metric.score(again, data, original), metric.score(original, data, original)
-    quality = requality(recorded, score, base, again, original, interpreted)
+    quality = requality(recorded, score, base, again, original, evidence.interpreted)
     close = abs(quality.value - recorded.value) <= SCORE * max(abs(recorded.value), 1e-9)
     same = abs(quality.original - recorded.original) <= 1e-6 * max(abs(recorded.original), 1.0)
-    agrees = quality.agreement is None or recorded.agreement is None
-    agrees = agrees or quality.agreement >= min(SAME, recorded.agreement - (1 - SAME))  # type: ignore[operator]
+    kept = predicted_again(evidence.got, again)
     kind = "texts" if isinstance(data, Texts) else "samples"
     text = (
         f"{quality.value:.4g} {quality.unit} on {len(data)} {kind}, the build had "
-        f"{recorded.value:.4g}; the original {quality.original:.4g}"
+        f"{recorded.value:.4g}; the original {quality.original:.4g}; "
+        f"{kept:.1%} of the predictions are the build's"
     )
-    return quality, Step("quality", close and same and agrees, text)
+    return quality, Step("quality", close and same and kept >= SAME, text)
+
+
+def predicted_again(before: Predictions, again: Predictions) -> float:
+    """Part of the predictions that are those of the build; tensors within `ROUNDING`."""
+    if len(before) != len(again):
+        return 0.0
+    pairs = list(zip(before, again, strict=True))
+    same = [
+        compare("", a, b, ROUNDING).passed
+        if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor)
+        else a == b
+        for a, b in pairs
+    ]
+    return sum(map(bool, same)) / max(1, len(pairs))
 
 
 def requality(
@@ -232,6 +251,7 @@ def _verdict(manifest: Manifest, results: dict[str, Fidelity | Quality | Sizes])
         sizes.max_ratio,
         manifest.host.max_slowdown,
         sizes.allow_bigger,
+        quality.min_agreement,
     )
     verdict, _ = judge(fidelity, quality, sizes, manifest.host.latency, limits)
     same = verdict == manifest.verdict

@@ -84,13 +84,15 @@ class Row:
 class Summary:
     """The content of summary.json.
 
-    name      of the recipe
-    model     what was compiled
-    default   variant that `Release.load` takes: the smallest accepted one; null: none was accepted
-    variants  in the recipe's order
-    seconds   the whole build took
-    format    "edgec-summary"
-    version   of this schema
+    name        of the recipe
+    model       what was compiled
+    default     variant that `Release.load` takes: the smallest accepted one; null: none was
+                accepted
+    variants    in the recipe's order
+    seconds     the whole build took
+    peak_bytes  of memory that the build's process took; null: the system does not tell
+    format      "edgec-summary"
+    version     of this schema
     """
 
     name: str
@@ -98,6 +100,7 @@ class Summary:
     default: str | None
     variants: tuple[Row, ...]
     seconds: float
+    peak_bytes: int | None
     format: Literal["edgec-summary"] = "edgec-summary"
     version: Literal[1] = 1
 

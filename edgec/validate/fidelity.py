@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from edgec.ir import dims
 from edgec.ir.graph import Graph, Node
 from edgec.ir.program import Program
 from edgec.ir.text import show_node
+from edgec.records import finite
 from edgec.target import Executable
 from edgec.transform import Samples
 from edgec.validate.compare import Comparison, compare, deviation
@@ -36,7 +37,7 @@ class ArtifactError(ValidationError):
 class Case:
     """One call with what must come out: the golden data of a release.
 
-    own_error    deviation of the float32 interpretation, relative
+    own_error    greatest deviation of the float32 interpretation's outputs, relative
     tolerances   allowed deviation of each output
     """
 
@@ -68,16 +69,20 @@ class Reference:
             raise ValidationError(f"{function}, {setting.label}", got, "", do) from error
         types = [t.dtype.torch_dtype for t in graph.output_types()]
         wants = tuple(w.to(t) for w, t in zip(exact, types, strict=True))
-        floats = [
-            deviation(s, w) for s, w in zip(single, wants, strict=True) if w.is_floating_point()
-        ]
-        own_error = max(floats, default=0.0)
+        errors = [own_error(s, w) for s, w in zip(single, wants, strict=True)]
         limits = bounds(graph, setting.env)
-        allowed = tuple(tolerance(limits.get(n, 0.0), own_error) for n in graph.outputs)
-        return Case(function, setting, tuple(inputs), wants, own_error, allowed)
+        allowed = tuple(
+            tolerance(limits.get(n, 0.0), e) for n, e in zip(graph.outputs, errors, strict=True)
+        )
+        return Case(function, setting, tuple(inputs), wants, max(errors, default=0.0), allowed)
 
     def run(self, function: str, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         return self.single.run(inputs, function)
+
+
+def own_error(single: torch.Tensor, exact: torch.Tensor) -> float:
+    """Relative deviation of a value interpreted in float32; 0 for one that is no float."""
+    return deviation(single.to(exact.dtype), exact) if exact.is_floating_point() else 0.0
 
 
 def make_cases(
@@ -207,8 +212,8 @@ def check(executable: Executable, case: Case) -> Checked:
             names, outputs, case.wants, case.tolerances, strict=True
         )
     )
-    s = case.setting
-    return Checked(case.function, s.label, dict(s.env), s.reduced, case.own_error, compared, s.note)
+    s, own = case.setting, finite(case.own_error)
+    return Checked(case.function, s.label, dict(s.env), s.reduced, own, compared, s.note)
 
 
 def fidelity(
@@ -240,21 +245,16 @@ def first_difference(program: Program, executable: Executable, case: Case) -> Di
     graph = program.graphs[case.function]
     got = executable.values(case.function, list(case.inputs))
     got |= {v.name: t for v, t in zip(graph.inputs, case.inputs, strict=True)}
-    wanted: dict[str, torch.Tensor] = {}
-
-    def keep(node: Node, results: tuple[torch.Tensor, ...]) -> None:
-        for value, result in zip(node.outputs, results, strict=True):
-            if value.name in got:
-                wanted[value.name] = result.to(value.type.dtype.torch_dtype)
-
     interpreter = Interpreter(program, compute=torch.float64)
-    interpreter.run(case.inputs, case.function, trace=keep)
+    wanted = _values(interpreter, case, got)
+    single = _values(Interpreter(program), case, got)
     limits = bounds(graph, case.setting.env)
     for node in graph.nodes:
         for value in node.outputs:
             if value.name not in wanted:
                 continue
-            allowed = tolerance(limits[value.name], case.own_error)
+            error = own_error(single[value.name], wanted[value.name])
+            allowed = tolerance(limits[value.name], error)
             found = compare(value.name, got[value.name], wanted[value.name], allowed)
             if not found.passed:
                 local = _is_local(interpreter, node, got, case.setting.env, found)
@@ -269,6 +269,21 @@ def first_difference(program: Program, executable: Executable, case: Case) -> Di
                     local,
                 )
     return None
+
+
+def _values(
+    interpreter: Interpreter, case: Case, wanted: Container[str]
+) -> dict[str, torch.Tensor]:
+    """Every value of one call whose name is in `wanted`, in the dtype of the graph."""
+    found: dict[str, torch.Tensor] = {}
+
+    def keep(node: Node, results: tuple[torch.Tensor, ...]) -> None:
+        for value, result in zip(node.outputs, results, strict=True):
+            if value.name in wanted:
+                found[value.name] = result.to(value.type.dtype.torch_dtype)
+
+    interpreter.run(case.inputs, case.function, trace=keep)
+    return found
 
 
 def _is_local(

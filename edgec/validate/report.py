@@ -18,8 +18,8 @@ class Checked:
     dims             value of each named dimension
     reduced          `largest` is below the declared range
     note             why, where the graph itself cannot take more; "": where it would be slow
-    own_error        the interpreter's float32 deviation from float64, relative: the graph's
-                     conditioning
+    own_error        the interpreter's float32 deviation from float64, relative, of the output
+                     where it is greatest: the graph's conditioning; null: not finite
     outputs          each output against the interpreted graph
     """
 
@@ -27,7 +27,7 @@ class Checked:
     label: str
     dims: Mapping[str, int]
     reduced: bool
-    own_error: float
+    own_error: float | None
     outputs: tuple[Comparison, ...]
     note: str = ""
 

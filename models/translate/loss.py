@@ -8,6 +8,7 @@ idea of Hsu and others, Liger Kernel, 2024, arXiv 2410.10989, section 3.2).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -56,5 +57,5 @@ def cross_entropy(
     `torch.nn.functional.cross_entropy(..., label_smoothing=smoothing)`; gradients go to hidden and
     weight.
     """
-    loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, target, smoothing, dtype)
-    return loss
+    apply: Callable[..., Tensor] = _ChunkedCrossEntropy.apply
+    return apply(hidden, weight, target, smoothing, dtype)

@@ -120,8 +120,8 @@ def loss_of(model: Any, rows: list[Row], settings: Settings, smoothing: float) -
             decoder_input_ids=torch.cat([start, target[:, :-1]], 1),
         ).last_hidden_state
     real = target != settings.pad
-    rows, weight = hidden[real].float(), model.lm_head.weight
-    return cross_entropy(rows, weight, target[real], smoothing, settings.dtype)
+    states, weight = hidden[real].float(), model.lm_head.weight
+    return cross_entropy(states, weight, target[real], smoothing, settings.dtype)
 
 
 def rate(progress: float, step: int, warmup: int = 300) -> float:

@@ -98,6 +98,16 @@ def test_a_bigger_artifact_needs_permission(tmp_path) -> None:
     assert release.verify().passed
 
 
+def test_a_value_that_overflows_in_float32_is_recorded(tmp_path) -> None:
+    class Overflow(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x.abs() + 100).exp().log()
+
+    program = edgec.capture(Overflow(), (torch.randn(4),))
+    release = edgec.compile(program, [], "reference", tmp_path / "r")
+    assert release.manifest.fidelity.checked[0].own_error is None
+
+
 # ------------------------------------------------------------------ metrics and data
 def test_accuracy_on_labelled_data(tmp_path) -> None:
     x = torch.randn(20, 64, generator=torch.Generator().manual_seed(3))
@@ -130,7 +140,7 @@ def test_an_own_metric_by_name_or_as_a_function(tmp_path) -> None:
     ("options", "error", "message"),
     [
         ({"metric": "blue"}, RecipeError, "did you mean bleu?"),
-        ({"metric": "no.such:metric"}, RecipeError, "No module named"),
+        ({"metric": "no.such:metric"}, RecipeError, "no module no"),
         ({"data": "missing.tsv"}, RecipeError, "need a file that exists"),
         ({"max_size": "six"}, BuildError, "need a size such as 6MB"),
         ({"dims": {"bacth": 4}}, ValidationError, "got bacth; need named dimensions.*batch"),

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from edgec.errors import FormatError, RecipeError, ValidationError
 from edgec.metrics import Tensors, Texts, predict, read_data
-from edgec.metrics.data import load_evidence, save_evidence
+from edgec.metrics.data import Evidence, load_evidence, save_evidence
 from edgec.runner import Runner
 from tests.programs import classifier
 
@@ -66,18 +66,21 @@ def test_tensors_become_one_call_per_sample(tmp_path) -> None:
 def test_evidence_repeats_the_measurement(tmp_path) -> None:
     texts = Texts(("ä", "b"), ("c", "d"))
     save_evidence(tmp_path / "t", texts, ["o", "p"], ["q", "r"], ["s"])
-    assert load_evidence(tmp_path / "t") == (texts, ["o", "p"], ["s"])
+    assert load_evidence(tmp_path / "t") == Evidence(texts, ["o", "p"], ["q", "r"], ["s"])
     calls = (("encode", (torch.randn(1, 2),)), ("step", (torch.arange(3), torch.randn(2))))
     data = Tensors(calls, torch.tensor([4, 5]))
     original = [torch.randn(3), torch.randn(2, 2)]
-    save_evidence(tmp_path / "n", data, original, original, [])
-    again, kept, interpreted = load_evidence(tmp_path / "n")
+    got = [t + 1 for t in original]
+    save_evidence(tmp_path / "n", data, original, got, [])
+    evidence = load_evidence(tmp_path / "n")
+    again = evidence.data
     assert isinstance(again, Tensors) and again.labels is not None
-    assert interpreted == []
+    assert evidence.interpreted == []
     assert [f for f, _ in again.calls] == ["encode", "step"]
     before, after = ([t for _, i in c for t in i] for c in (calls, again.calls))
     assert all(map(torch.equal, before, after))
-    assert all(torch.equal(torch.as_tensor(a), b) for a, b in zip(kept, original, strict=True))
+    for kept, wanted in ((evidence.original, original), (evidence.got, got)):
+        assert all(torch.equal(torch.as_tensor(a), b) for a, b in zip(kept, wanted, strict=True))
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"sources": 3}', b"[1]"])

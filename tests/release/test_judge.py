@@ -14,7 +14,9 @@ from edgec.validate import Checked, Comparison, Fidelity
 RIGHT = Fidelity(True, "rule", ())
 OUTPUT = Comparison("logits", 10, 1.0, 0.5, 0.5, 1e-5, 3, 0.9, 6.0, False)
 WRONG = Fidelity(False, "rule", (Checked("main", "odd", {"batch": 3}, False, 0.0, (OUTPUT,)),))
-QUALITY = Quality("bleu", "BLEU", 30.0, 30.2, 0.2, None, 10, "", {}, {}, 0.9, None, 0)
+QUALITY = Quality(
+    "bleu", "BLEU", 30.0, 30.2, 0.2, None, 10, "", {}, {}, 0.9, None, 0, None, 0.0, True
+)
 SIZES = Sizes(110, None, 100, None, 410, 400, None)
 
 
@@ -31,6 +33,22 @@ def test_lost_quality_is_a_regression() -> None:
     assert verdict(max_drop=0.2) == "ACCEPT"
     gained = replace(QUALITY, drop=-0.4)
     assert verdict(quality=gained, max_drop=0.0) == "ACCEPT"
+
+
+def test_an_artifact_that_says_something_else_than_its_graph_is_anomalous() -> None:
+    quality = replace(QUALITY, agreement=0.985, agreement_samples=200)
+    assert verdict(quality=quality) == "ANOMALOUS"
+    assert verdict(quality=quality, min_agreement=0.98) == "ACCEPT"
+    assert verdict(quality=quality, min_agreement=None) == "ACCEPT"
+    _, reasons = judge(RIGHT, quality, SIZES)
+    assert reasons == ("says what the interpreted graph says for 98.5% of 200 texts, needed 99.0%",)
+
+
+def test_quality_against_a_wrong_original_means_nothing() -> None:
+    quality = replace(QUALITY, original_fidelity=None, original_passed=False)
+    found, reasons = judge(RIGHT, quality, SIZES)
+    assert found == "ANOMALOUS"
+    assert "deviates from its own graph beyond all bounds" in reasons[0]
 
 
 def test_a_wrong_artifact_is_anomalous_and_gravest() -> None:

@@ -68,6 +68,18 @@ def test_nothing_is_executed_from_damaged_files(release) -> None:
         Release.load(release.path).run(torch.zeros(1, 64))
 
 
+def test_predictions_that_are_not_those_of_the_build_are_found(release) -> None:
+    """Mean scores may stay while samples change places."""
+    name = "evidence/quality/samples.safetensors"
+    tensors = load((release.path / name).read_bytes())
+    a, b = tensors["got/0"], tensors["got/1"]
+    (release.path / name).write_bytes(save(tensors | {"got/0": b, "got/1": a}))
+    found = reseal(release, name).verify()
+    step = next(s for s in found.steps if s.name == "quality")
+    assert not step.passed
+    assert "50.0% of the predictions are the build's" in step.found
+
+
 def test_an_artifact_that_was_exchanged_under_new_hashes_is_found(release, tmp_path) -> None:
     """Somebody puts another model there and corrects release.json: the golden calls show it."""
     other = classifier()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import edgec
 from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir import Builder, Constant, Dense, DType, Program, Range, TensorType, symbol
@@ -71,6 +72,20 @@ def test_the_users_own_inputs_are_executed_too(tmp_path) -> None:
     cases = make_cases(program, samples={"main": [[torch.ones(5, 64)], [torch.zeros(1, 64)]]})
     assert [c.setting.label for c in cases[:2]] == ["example", "example 2"]
     assert cases[0].setting.env == {"batch": 5}
+
+
+def test_each_output_is_held_to_its_own_conditioning() -> None:
+    """An ill-conditioned output does not widen the tolerance of another one."""
+
+    class Two(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x.exp(), (x * 1e4 + 1e7) - 1e7
+
+    program = edgec.capture(Two(), (torch.randn(4, 8),))
+    case = make_cases(program)[0]
+    well, ill = case.tolerances
+    assert ill > 100 * well
+    assert case.own_error > 1e-6
 
 
 def test_expected_values_come_from_float64() -> None:
