@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import keyword
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import torch
 
+from edgec.comparison import FILLER_ROUNDING, compare
 from edgec.errors import EdgecError, PassError
 from edgec.interpreter import Interpreter
 from edgec.ir import Exactness, Program
@@ -252,15 +254,8 @@ def _interpret(program: Program, samples: Samples) -> list[torch.Tensor]:
 
 
 def _compare(got: torch.Tensor, want: torch.Tensor) -> tuple[float, float]:
-    """(max |got - want| / max |want|, cosine) in float64; NaN equals NaN."""
-    got, want = got.double().reshape(-1), want.double().reshape(-1)
-    different = (got != want) & ~(got.isnan() & want.isnan())
-    if not bool(different.any()):
-        return 0.0, 1.0
-    finite = want.isfinite() & got.isfinite()
-    if bool((different & ~finite).any()):
-        return float("inf"), float("nan")
-    got, want = got[finite], want[finite]
-    scale = want.abs().max().clamp_min(torch.finfo(torch.float64).tiny)
-    cosine = torch.nn.functional.cosine_similarity(got, want, dim=0)
-    return float((got - want).abs().max() / scale), float(cosine)
+    """(deviation, cosine) in float64, without fillers of masks; NaN equals NaN."""
+    found = compare("", got.double(), want.double(), FILLER_ROUNDING)
+    if found.max_ratio is None:
+        return math.inf, math.nan
+    return found.max_ratio, 0.0 if found.cosine is None else found.cosine

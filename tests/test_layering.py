@@ -27,8 +27,8 @@ LINKED = ("passes", "targets", "runtime", "models")
 # lower layers; units of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"measure", "records", "runtime", "tokenizer"}),
-    frozenset({"ir"}),
+    frozenset({"measure", "records", "runtime", "tokenizer", "userfunction"}),
+    frozenset({"ir", "comparison"}),
     frozenset({"ops", "runner"}),
     frozenset({"capture", "transform", "target", "kernels"}),
     frozenset({"passes"}),

@@ -191,3 +191,17 @@ def test_progress_is_told_before_each_pass_and_at_the_end():
     passes = (Scale(1.5), Scale(1.0))
     Pipeline(passes).run(make_program(), progress=lambda *told: seen.append(told))
     assert seen == [(0, 2, "scale{factor=1.5}"), (1, 2, "scale{factor=1.0}"), (2, 2, "")]
+
+
+@pytest.mark.parametrize("filler", [-1e9, torch.finfo(torch.float32).min])
+def test_a_mask_in_an_output_does_not_hide_what_a_pass_does(filler):
+    kind = TensorType(DType.F32, (2,))
+    b = Builder.new("main", [("x", kind)])
+    w = b.constant(torch.tensor([1.0, 2.0]), "w")
+    shown = b.mul(b.input("x"), w)
+    graph = b.finish([b.concat(shown, b.constant(torch.tensor([filler]), "mask"), axis=0)], ["y"])
+    program = Program({"main": graph}, graph.constants).verify()
+    _, (record,) = Pipeline((Scale(1.5),)).run(program, {"main": [[torch.ones(2)]]})
+    assert record.deviation is not None
+    assert record.deviation.max_ratio == pytest.approx(0.5)
+    assert record.deviation.cosine == pytest.approx(1.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from edgec.comparison import compare
 from edgec.compiler.job import Clock, Progress
 from edgec.errors import PassError, ValidationError
 from edgec.interpreter import Interpreter
@@ -14,7 +15,6 @@ from edgec.ir.program import Program
 from edgec.passes import CLEANUP, parse_pipeline
 from edgec.transform import PassRecord, Samples
 from edgec.validate import make_inputs, settings
-from edgec.validate.compare import compare
 from edgec.validate.fidelity import Case, Reference
 from edgec.validate.settings import Setting
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edgec.comparison import compare
 from edgec.errors import EdgecError
 from edgec.measure import brotli_bytes
 from edgec.metrics import Predictions, Score, Texts, agreement, get_metric, predict
@@ -21,7 +22,6 @@ from edgec.release.golden import load_cases
 from edgec.release.judge import Limits, judge
 from edgec.release.manifest import EXIT_CODES, Manifest, Quality, Sizes
 from edgec.validate import Checked, Fidelity, check
-from edgec.validate.compare import compare
 
 if TYPE_CHECKING:
     from edgec.release import Release

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgec.comparison import Comparison
 from edgec.report.geometry import on_log
-from edgec.validate.compare import Comparison
 from edgec.validate.report import Checked, Fidelity
 
 LEAST, MOST = 1e-9, 1.0  # ends of the gauge's axis

@@ -1,6 +1,6 @@
 """Fidelity of an artifact: inputs, sizes, tolerances, the first value that differs."""
 
-from edgec.validate.compare import Comparison, compare
+from edgec.comparison import Comparison, compare
 from edgec.validate.fidelity import Case, check, fidelity, first_difference, make_cases
 from edgec.validate.inputs import make_inputs
 from edgec.validate.report import Checked, Difference, Fidelity

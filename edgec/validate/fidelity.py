@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from edgec.comparison import Comparison, compare, deviation
 from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir import dims
@@ -17,7 +18,6 @@ from edgec.ir.text import show_node
 from edgec.records import finite
 from edgec.target import Executable
 from edgec.transform import Samples
-from edgec.validate.compare import Comparison, compare, deviation
 from edgec.validate.inputs import chain
 from edgec.validate.report import Checked, Difference, Fidelity
 from edgec.validate.settings import Setting, settings, smallest_sizes, state_dims

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edgec.validate.compare import Comparison
+from edgec.comparison import Comparison
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ from edgec.ir.op import Exactness
 STANDARD = 4.0  # multiples of eps √K that one op may deviate by
 OWN_ERROR = 10.0  # multiples of the interpreter's own float32 error
 LIMIT = 0.05  # no tolerance is above this
-INTEGER_RATIO = 0.01  # of integers behind rounded ops, this part may differ
 
 RULE = (
     "max(sqrt(sum over the worst path of (4 eps factor sqrt(K))^2), 10 x own float32 error), "

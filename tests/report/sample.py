@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from edgec.comparison import Comparison
 from edgec.measure import Latency
 from edgec.release.manifest import (
     Constant,
@@ -23,7 +24,6 @@ from edgec.release.manifest import (
     Tensor,
 )
 from edgec.release.summary import Row, Summary
-from edgec.validate.compare import Comparison
 from edgec.validate.report import Checked, Fidelity
 
 WIDTH, HIDDEN, WORDS, ENCODER, DECODER = 256, 1024, 8000, 4, 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgec.validate.compare import compare, deviation
+from edgec.comparison import compare, deviation
 
 LOWEST = torch.finfo(torch.float32).min
 FILLERS = (-1e9, LOWEST)

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from edgec.records import finite
-from edgec.validate.tolerance import INTEGER_RATIO
+
+INTEGER_RATIO = 0.01  # of integers behind rounded ops, this part may differ
+
+# Fillers of masks are no magnitudes that an error of the others may be measured by: the lowest f32
+# and the like, and -1e9 and the like where they stand apart from all others.
+FILLER = 1e30
+LIKELY_FILLER, APART_RATIO = 1e8, 1e4
+FILLER_ROUNDING = 1e-6  # of a filler, where a score in f32 was added to it
 
 
 @dataclass(frozen=True)
@@ -39,10 +46,6 @@ class Comparison:
     passed: bool
 
 
-# Fillers of masks: the lowest f32 is no magnitude that an error of the others may be measured by.
-FILLER = 1e30
-
-
 def compare(name: str, got: torch.Tensor, want: torch.Tensor, tolerance: float) -> Comparison:
     """`got` against `want`; NaNs, infinities and fillers must stand at the same places."""
     if got.shape != want.shape or got.dtype != want.dtype:
@@ -52,10 +55,10 @@ def compare(name: str, got: torch.Tensor, want: torch.Tensor, tolerance: float) 
     if not want.dtype.is_floating_point:
         return _compare_integers(name, got, want, tolerance)
     g, w = got.double().reshape(-1), want.double().reshape(-1)
-    lowest = (w.abs() >= FILLER) & w.isfinite() & g.isfinite()
-    filler = lowest & ((g - w).abs() <= tolerance * w.abs())
-    same = (g == w) | (g.isnan() & w.isnan()) | filler
-    usable = (g.abs() < FILLER) & (w.abs() < FILLER)
+    filler = fillers(w)
+    filled = filler & g.isfinite() & ((g - w).abs() <= tolerance * w.abs())
+    same = (g == w) | (g.isnan() & w.isnan()) | filled
+    usable = ~filler & w.isfinite() & (g.abs() < FILLER)
     broken = ~same & ~usable
     g, w = g[usable], w[usable]
     scale = float(w.abs().max()) if w.numel() else 0.0
@@ -77,6 +80,16 @@ def compare(name: str, got: torch.Tensor, want: torch.Tensor, tolerance: float) 
         sqnr_db=finite(_sqnr_db(g, w)),
         passed=differing == 0,
     )
+
+
+def fillers(values: torch.Tensor) -> torch.Tensor:
+    """Where `values` are fillers of masks: from 1e30 on, or from 1e8 on if 1e4 times all others."""
+    size, finite_ones = values.abs(), values.isfinite()
+    likely = finite_ones & (size >= LIKELY_FILLER)
+    others = size[finite_ones & ~likely]
+    if likely.any() and others.numel() and size[likely].min() >= APART_RATIO * others.max():
+        return likely
+    return finite_ones & (size >= FILLER)
 
 
 def _compare_integers(
@@ -110,6 +123,7 @@ def _sqnr_db(got: torch.Tensor, want: torch.Tensor) -> float:
 
 
 def deviation(got: torch.Tensor, want: torch.Tensor) -> float:
-    """max |got - want| / max |want|; infinite where they differ in shape, NaNs or infinities."""
-    found = compare("", got, want, 0.0)
+    """max |got - want| / max |want| without fillers; infinite where they differ in shape or where
+    NaNs, infinities and fillers stand."""
+    found = compare("", got, want, FILLER_ROUNDING)
     return math.inf if found.max_ratio is None else found.max_ratio
