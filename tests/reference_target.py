@@ -44,7 +44,7 @@ class Reference(Target):
     def legalize(self, program: Program) -> Program:
         return program
 
-    def emit(self, program: Program, folder: Path) -> Artifact:
+    def emit(self, program: Program, folder: Path, recipe: str = "") -> Artifact:
         written = program.copy()
         if self.spoil:
             values = program.constants[self.spoil].encoding.decode().clone()

@@ -176,8 +176,11 @@ class Target:
         """
         raise NotImplementedError
 
-    def emit(self, program: Program, folder: Path) -> Artifact:
-        """Write a legalized program into an existing folder; equal programs give equal bytes."""
+    def emit(self, program: Program, folder: Path, recipe: str = "") -> Artifact:
+        """Write a legalized program into an existing folder; equal programs give equal bytes.
+
+        recipe   hash of what the build was asked for, which the files state; "": not known
+        """
         raise NotImplementedError
 
     @staticmethod

@@ -52,10 +52,10 @@ class Onnx(Target):
     def legalize(self, program: Program) -> Program:
         return legalized(program, self.name, op_verdict, encoding_verdict)
 
-    def emit(self, program: Program, folder: Path) -> Artifact:
+    def emit(self, program: Program, folder: Path, recipe: str = "") -> Artifact:
         from edgec.targets.onnx.files import write
 
-        return write(program, self, folder)
+        return write(program, self, folder, recipe)
 
     @staticmethod
     def load(folder: Path, threads: int = 1) -> Executable:

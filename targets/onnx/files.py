@@ -29,12 +29,13 @@ INLINE_BYTES = 64  # tensors up to that size are in the model itself
 LARGEST_MODEL = 2**31 - 2**24  # bytes; protobuf ends at 2 GiB
 
 
-def write(program: Program, target: Onnx, folder: Path) -> Artifact:
+def write(program: Program, target: Onnx, folder: Path, recipe: str = "") -> Artifact:
     """Write a legalized program. Raises OSError where the folder cannot be written."""
     metadata = {
         "edgec.version": edgec.__version__,
         "edgec.target": str(target),
         "edgec.program": hashlib.sha256(program.text().encode()).hexdigest(),
+        **({"edgec.recipe": recipe} if recipe else {}),
     }
     lowered = {n: lower_function(g, target, metadata) for n, g in program.graphs.items()}
     names = {f: "model.onnx" if len(lowered) == 1 else f"{f}.onnx" for f in lowered}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -11,9 +12,15 @@ import torch
 
 import edgec
 from edgec.cli import main
+from edgec.compiler.job import Evaluation, Job
+from edgec.compiler.variants import build_recipe
 from edgec.errors import EdgecError, ValidationError
 from edgec.ir import Constant, Dense
+from edgec.metrics import get_metric
+from edgec.passes import parse_pipeline
+from edgec.recipe import load_recipe
 from edgec.release import Release
+from edgec.release.judge import Limits
 from edgec.targets import get_target
 from edgec.validate import fidelity, make_cases
 from tests.example_models import scores
@@ -65,6 +72,38 @@ def test_several_functions_share_one_file_of_weights(tmp_path) -> None:
     table = next(c for c in release.manifest.constants if c.name == "table")
     assert table.used_by == ("encode: gather", "step: gather", "step: linear")
     assert table.stored_bytes <= table.payload_bytes * 1.1, "stored once"
+
+
+# ------------------------------------------------------------------ where a file comes from
+def stated_recipe(path: Path) -> str:
+    """What an independent reader finds in the metadata of a model."""
+    model = onnx.load(path, load_external_data=False)
+    return {p.key: p.value for p in model.metadata_props}["edgec.recipe"]
+
+
+def test_a_file_states_the_hash_of_its_recipe(tmp_path) -> None:
+    path = tmp_path / "recipe.toml"
+    passes = 'passes = ["quantize-weights{bits=8}"]'
+    path.write_text(
+        f'model = "tests.example_models:scores"\n[build.plain]\n[build.small]\n{passes}'
+    )
+    build_recipe(load_recipe(path), tmp_path / "out")
+    for name in ("plain", "small"):
+        release = Release.load(tmp_path / "out", name)
+        stated = stated_recipe(release.path / "model" / "model.onnx")
+        assert stated == release.manifest.recipe.sha256
+        assert stated == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_without_a_recipe_a_file_states_the_hash_of_passes_and_target(built) -> None:
+    def asked(spec: str, target: str) -> str:
+        job = Job(parse_pipeline([spec]), get_target(target), Limits(), Evaluation(get_metric("")))
+        return job.recipe_sha256
+
+    stated = stated_recipe(built / "model" / "model.onnx")
+    assert stated == asked("quantize-weights{bits=4,group=16}", "onnx")
+    assert stated != asked("quantize-weights{bits=4,group=32}", "onnx")
+    assert stated != asked("quantize-weights{bits=4,group=16}", "onnx{opset=22}")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "missing"])

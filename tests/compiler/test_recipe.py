@@ -194,11 +194,11 @@ def test_a_variant_that_fails_leaves_the_old_folder(built, tmp_path, monkeypatch
     emit = Reference.emit
     calls = []
 
-    def failing(self, program, folder):
+    def failing(self, program, folder, recipe):
         calls.append(folder.parent.name)
         if folder.parent.name == "small":
             raise PassError("late", "a failure")
-        return emit(self, program, folder)
+        return emit(self, program, folder, recipe)
 
     monkeypatch.setattr(Reference, "emit", failing)
     with pytest.raises(PassError, match="a failure"):

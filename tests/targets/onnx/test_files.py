@@ -131,6 +131,7 @@ def test_metadata_tells_what_the_file_is(tmp_path: Path) -> None:
     properties = {p.key: p.value for p in model.metadata_props}
     assert len(properties["edgec.program"]) == 64
     assert properties["edgec.target"] == "onnx{opset=23}"
+    assert "edgec.recipe" not in properties, "nobody told the target"
     signature = Signature.from_json(properties["edgec.signature"])
     assert signature == Signature.of(program.graphs["step"])
     assert json.loads(properties["edgec.signature"])["states"] == [["past_key", "present_key"]]
