@@ -4,7 +4,7 @@ What is stored is `Encoding.parts`, byte for byte. Every decoder is made of stan
 constants alone, so onnxruntime computes it once, when it opens the file: weights are small on disk
 and dense in memory. (DequantizeLinear would be the obvious operator. onnxruntime 1.31 turns a
 DequantizeLinear before a MatMul into MatMulNBits with activations rounded to int8, by default and
-in silence; on random data the result moves by 0.5 to 0.7 % of its range. Cast and Mul it leaves.)
+in silence; on random data the result moves by 0.5 % of its range. Cast and Mul it leaves.)
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def uses_packed_matmul(w: Writer, encoding: Affine, x: Shape) -> bool:
     """Whether linear(x, w) is a MatMulNBits."""
     exact = w.target.accuracy_level != INT8_ACTIVATIONS
     if encoding.bits not in PACKED_BITS and (exact or encoding.bits != 8):
-        return False  # the kernel of exact 8-bit products is 10 times slower than a dense one
+        return False  # the kernel of exact 8-bit products is 4 to 20 times slower than a dense one
     if block_size(encoding) is None or w.kernel is not F32:
         return False
     if exact and w.target.weights == "auto":
