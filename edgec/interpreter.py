@@ -116,7 +116,8 @@ def check_inputs(graph: Graph, inputs: Sequence[Any]) -> list[torch.Tensor]:
     """Inputs as tensors of the declared dtypes. Raises ValidationError listing every misfit."""
     if len(inputs) != len(graph.inputs):
         got = f"{len(inputs)} inputs"
-        raise ValidationError(graph.name, got, f"{len(graph.inputs)}: {graph.signature()}")
+        names = ", ".join(v.name for v in graph.inputs)
+        raise ValidationError(graph.name, got, f"{len(graph.inputs)}: {names}")
     tensors = [as_tensor(t) for t in inputs]
     problems = [
         f"{v.name}: {str(t.dtype).removeprefix('torch.')}, need {v.type.dtype.value}"
@@ -124,9 +125,7 @@ def check_inputs(graph: Graph, inputs: Sequence[Any]) -> list[torch.Tensor]:
         if t.dtype != v.type.dtype.torch_dtype
     ]
     if problems:
-        raise ValidationError(
-            graph.name, "; ".join(problems), "", f"signature: {graph.signature()}"
-        )
+        raise ValidationError(graph.name, "; ".join(problems))
     return tensors
 
 

@@ -15,15 +15,23 @@ from typing import Any, Protocol
 
 from edgec.errors import FormatError
 
+_SPACE = "\u2581\u0120 "  # how pieces write the space before a word
 _LANGUAGE = re.compile(r"^>>\S+<<")
 
 
 class Tokenizer(Protocol):
-    """encode: text -> ids with the special tokens that the model expects; decode: ids -> text."""
+    """Text to ids and back.
+
+    encode   text -> ids with the special tokens that the model expects
+    decode   ids -> text
+    knows    whether the vocabulary has any piece of the text
+    """
 
     def encode(self, text: str) -> list[int]: ...
 
     def decode(self, ids: Sequence[int]) -> str: ...
+
+    def knows(self, text: str) -> bool: ...
 
 
 class MarianTokenizer:
@@ -34,9 +42,12 @@ class MarianTokenizer:
         try:
             self._ids: dict[str, int] = json.loads(vocabulary.read_text("utf-8"))
             self._eos, self._unknown = self._ids["</s>"], self._ids["<unk>"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not all(isinstance(i, int) for i in self._ids.values()):
+                raise TypeError
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            do = "copy the file again"
             raise FormatError(
-                vocabulary.name, "no usable vocabulary", "JSON {piece: id}"
+                vocabulary.name, "no usable vocabulary", "JSON {piece: id}", do
             ) from error
         self._pieces = {i: p for p, i in self._ids.items()}
         self._special = {self._ids[t] for t in ("</s>", "<unk>", "<pad>", "<s>") if t in self._ids}
@@ -52,6 +63,12 @@ class MarianTokenizer:
         pieces = [self._pieces[i] for i in ids if i in self._pieces and i not in self._special]
         return str(self._target.decode_pieces(pieces)).strip()
 
+    def knows(self, text: str) -> bool:
+        body = text[match.end() :] if (match := _LANGUAGE.match(text)) else text
+        pieces = self._source.encode(body, out_type=str)
+        known = (p for p in pieces if self._ids.get(p, self._unknown) != self._unknown)
+        return any(p.strip(_SPACE) for p in known)
+
 
 class FastTokenizer:
     """A `tokenizer.json`; special tokens are added by its own post-processor."""
@@ -60,17 +77,25 @@ class FastTokenizer:
         from tokenizers import Tokenizer as Fast
 
         try:
-            self._fast = Fast.from_str(path.read_text("utf-8"))
+            text = path.read_text("utf-8")
+            self._fast = Fast.from_str(text)
+            model = json.loads(text)["model"]
         except Exception as error:  # the library raises plain Exception for a damaged file
-            raise FormatError(
-                path.name, "no usable tokenizer.json", "", str(error)[:120]
-            ) from error
+            got = f"no usable tokenizer.json: {str(error)[:120]}"
+            raise FormatError(path.name, got, "", "copy the file again") from error
+        unknown = model.get("unk_token")
+        self._unknown = model.get("unk_id", unknown and self._fast.token_to_id(unknown))
 
     def encode(self, text: str) -> list[int]:
         return list(self._fast.encode(text).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._fast.decode(list(ids), skip_special_tokens=True)).strip()
+
+    def knows(self, text: str) -> bool:
+        found = self._fast.encode(text, add_special_tokens=False)
+        pairs = zip(found.ids, found.tokens, strict=True)
+        return any(i != self._unknown and t.strip(_SPACE) for i, t in pairs)
 
 
 def load_tokenizer(files: Mapping[str, Path]) -> Tokenizer:

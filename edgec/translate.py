@@ -187,13 +187,11 @@ class Translator:
     ) -> list[str]:
         """Translations in the order of `texts`; `progress` gets the number of sentences done.
 
-        Raises ValidationError for a text that is empty or has too many tokens.
+        A blank text has a blank translation. Raises ValidationError for a text of too many tokens.
         """
-        empty = [i for i, t in enumerate(texts) if not t.strip()]
-        if empty:
-            raise ValidationError("translate", f"empty text at {empty[:5]}", "text to translate")
-        ids = [self.tokenizer.encode(t) for t in texts]
-        order = sorted(range(len(texts)), key=lambda i: len(ids[i]))
+        ids = {i: self.tokenizer.encode(t) for i, t in enumerate(texts) if t.strip()}
+        self._check_lengths(texts, ids)
+        order = sorted(ids, key=lambda i: len(ids[i]))
         out = [""] * len(texts)
         size = batch if beams == 1 else 1
         for start in range(0, len(order), size):
@@ -207,3 +205,11 @@ class Translator:
             if progress is not None:
                 progress(start + len(part))
         return out
+
+    def _check_lengths(self, texts: Sequence[str], ids: Mapping[int, Sequence[int]]) -> None:
+        limit = self.decoder.max_source
+        if long := [i for i, found in ids.items() if len(found) > limit]:
+            named = ", ".join(f"text {i + 1} ({texts[i][:30]!r}...)" for i in long[:3])
+            more = f" and {len(long) - 3} more" if len(long) > 3 else ""
+            got = f"{named}{more} of up to {max(len(ids[i]) for i in long)} tokens"
+            raise ValidationError("translate", got, f"at most {limit} tokens", "split the text")

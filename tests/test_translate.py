@@ -140,6 +140,9 @@ class Letters:
     def decode(self, ids) -> str:
         return "".join("?ab!#"[i] for i in ids)
 
+    def knows(self, text: str) -> bool:
+        return True
+
 
 def test_translations_come_back_in_the_order_of_the_texts() -> None:
     texts = ["abab", "a", "bb", "aba", "b"]
@@ -151,9 +154,18 @@ def test_translations_come_back_in_the_order_of_the_texts() -> None:
     ]
 
 
-def test_an_empty_text_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"empty text at \[1\]"):
-        Translator(decoder(0), Letters()).translate(["a", "  "])
+def test_a_blank_text_has_a_blank_translation() -> None:
+    translator = Translator(decoder(1), Letters())
+    (one,) = translator.translate(["ab"])
+    assert translator.translate(["", "ab", "  "]) == ["", one, ""]
+    assert translator.translate(["", ""]) == ["", ""]
+
+
+def test_texts_that_are_too_long_are_named() -> None:
+    texts = ["a" * 16, "", "a" * 17, "b" * 40]
+    named = r"text 3 \('a+'\.\.\.\), text 4 \('b+'\.\.\.\) of up to 40 tokens; need at most 16"
+    with pytest.raises(ValidationError, match=named):
+        Translator(decoder(0), Letters()).translate(texts)
 
 
 # ------------------------------------------------------------------ tokenizers
@@ -191,14 +203,39 @@ def test_a_language_prefix_is_one_token(marian: Path) -> None:
     assert tokenizer.encode(">>de<< open") == [40, *tokenizer.encode("open")]
 
 
+def test_a_text_without_any_known_piece_is_noticed(marian: Path) -> None:
+    tokenizer = load_tokenizer(files(marian))
+    assert tokenizer.knows("close it") and tokenizer.knows(">>de<< 文字 close")
+    assert not any(map(tokenizer.knows, ("文字", ">>de<< 文字", " ", "")))
+
+
+@pytest.mark.parametrize("unigram", [False, True])
+def test_a_fast_tokenizer_notices_it_too(tmp_path: Path, unigram: bool) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["<unk>", "open", "close"]
+    vocabulary = {w: i for i, w in enumerate(words)}
+    model = (
+        models.Unigram([(w, -float(i)) for i, w in enumerate(words)], unk_id=0)
+        if unigram
+        else models.WordLevel(vocabulary, unk_token="<unk>")
+    )
+    made = Tokenizer(model)
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = load_tokenizer({"tokenizer.json": tmp_path / "tokenizer.json"})
+    assert tokenizer.knows("文字 open") and not tokenizer.knows("文字")
+
+
 def test_damaged_tokenizer_files_are_named(marian: Path, tmp_path: Path) -> None:
     broken = tmp_path / "source.spm"
     broken.write_bytes((marian / "source.spm").read_bytes()[:100])
     with pytest.raises(FormatError, match=r"source\.spm"):
         load_tokenizer({**files(marian), "source.spm": broken})
-    (tmp_path / "vocab.json").write_text("[1, 2")
-    with pytest.raises(FormatError, match=r"vocab\.json"):
-        load_tokenizer({**files(marian), "vocab.json": tmp_path / "vocab.json"})
+    for spoiled in ("[1, 2", "[1]", '{"</s>": 1}', '{"</s>": "1", "<unk>": 2}', "[" * 99999):
+        (tmp_path / "vocab.json").write_text(spoiled)
+        with pytest.raises(FormatError, match=r"vocab\.json"):
+            load_tokenizer({**files(marian), "vocab.json": tmp_path / "vocab.json"})
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(FormatError, match=r"tokenizer\.json"):
         load_tokenizer({"tokenizer.json": tmp_path / "tokenizer.json"})

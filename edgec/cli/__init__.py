@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,8 +11,8 @@ import typer
 
 from edgec import __version__
 from edgec.cli import build, check, show, use
-from edgec.cli.console import fail, usage_error
-from edgec.errors import EdgecError
+from edgec.cli.console import check_text, fail, usage_error
+from edgec.errors import BuildError, EdgecError, ValidationError
 
 INTERNAL = 70  # exit code of an error that is edgec's own (EX_SOFTWARE)
 INTERRUPTED = 130
@@ -61,7 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
+        check_text(given)
+        _tolerant_output()
         result = app([a for a in given if a != "--debug"], prog_name="edgec", standalone_mode=False)
+        if sys.stdout is not None:  # closed by who started the process
+            sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except EdgecError as error:
         return fail(error, error.exit_code, debug)
@@ -70,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has gone, as in `edgec inspect X | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        return fail(_system_error(error), EdgecError.exit_code, debug)
+    except SystemExit as error:
+        return fail(_ended(error), EdgecError.exit_code, debug)
     except Exception as error:
         code = usage_error(error)
         if code is not None:
@@ -79,3 +88,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = (str(error).strip() or "no text").splitlines()[0]
         text = f"[internal] {type(error).__name__}: {line}; run again with --debug"
         return fail(RuntimeError(text), INTERNAL, False)
+
+
+def _tolerant_output() -> None:
+    """What the terminal's encoding lacks is printed as an escape, and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _system_error(error: OSError) -> EdgecError:
+    """A file or device that fails where nothing else was to be said about it."""
+    where = str(error.filename or "input or output")
+    if error.filename is None:
+        sys.stdout = open(os.devnull, "w")  # what failed may be flushed again at exit
+    got = error.strerror or type(error).__name__
+    return BuildError(where, got, "files and devices that can be read and written")
+
+
+def _ended(error: SystemExit) -> EdgecError:
+    got = f"SystemExit({error.code!r}) from code that edgec called"
+    return ValidationError("edgec", got, "a model and a metric that return")

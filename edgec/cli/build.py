@@ -27,7 +27,9 @@ def build(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the release.")] = Path("release"),
-    target: Annotated[str, typer.Option(help="Kind of artifact (`edgec list targets`).")] = "",
+    target: Annotated[
+        str | None, typer.Option(help="Kind of artifact (`edgec list targets`).")
+    ] = None,
     passes: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,7 +44,9 @@ def build(
         typer.Option(metavar="NAME=N", help="Typical size of a named dimension; repeats."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Evaluation data.")] = None,
-    metric: Annotated[str, typer.Option(help="bleu, chrf, top1, cosine, or module:function.")] = "",
+    metric: Annotated[
+        str | None, typer.Option(help="bleu, chrf, top1, cosine, or module:function.")
+    ] = None,
     max_drop: Annotated[float | None, typer.Option(help="Quality that may be lost.")] = None,
     max_size: Annotated[str | None, typer.Option(help="Bytes that may ship, as 6MB.")] = None,
     max_ratio: Annotated[
@@ -59,15 +63,15 @@ def build(
     """Compress a model, emit it, execute what was written, and write a checked release."""
     settings = {
         "target": target,
-        "passes": passes or [],
-        "options": option or [],
-        "dims": dim or [],
+        "passes": passes or None,
+        "options": option or None,
+        "dims": dim or None,
         "data": data,
         "metric": metric,
         "max_drop": max_drop,
         "max_size": max_size,
         "max_ratio": max_ratio,
-        "allow_bigger": allow_bigger,
+        "allow_bigger": allow_bigger or None,
     }
     if source.endswith(".toml"):
         return _build_recipe(Path(source), out, force, quiet, settings)
@@ -79,8 +83,8 @@ def _build_recipe(path: Path, out: Path, force: bool, quiet: bool, settings: dic
     from edgec.errors import RecipeError
     from edgec.recipe import load_recipe
 
-    if given := [name for name, value in settings.items() if value]:
-        options = ", ".join(f"--{n.replace('_', '-').replace('passes', 'pass')}" for n in given)
+    if given := [name for name, value in settings.items() if value is not None]:
+        options = ", ".join(map(_spelled, given))
         do = f"write it into {path.name}"
         raise RecipeError("command line", f"{options} beside a recipe", "no such options", do)
     recipe = load_recipe(path)
@@ -93,18 +97,19 @@ def _build_recipe(path: Path, out: Path, force: bool, quiet: bool, settings: dic
 def _build_model(source: str, out: Path, force: bool, quiet: bool, settings: dict[str, Any]) -> int:
     import edgec
     from edgec.compiler.loading import load_model
-    from edgec.release.publish import check_replaceable
+    from edgec.release.publish import check_writable
 
-    options = {k: _value(v) for k, v in key_values(settings["options"], "--option").items()}
-    dims = {k: _whole(k, v) for k, v in key_values(settings["dims"], "--dim").items()}
-    check_replaceable(out, force)
+    options = {k: _value(v) for k, v in key_values(settings["options"] or [], "--option").items()}
+    dims = {k: _whole(k, v) for k, v in key_values(settings["dims"] or [], "--dim").items()}
+    _check_settings(settings, options)
+    check_writable(out, force)
     with progress(quiet) as report:
         report(f"load {source}", 0, 1)
         model = load_model(source)
         release = edgec.compile(
             model.program,
-            settings["passes"],
-            settings["target"],
+            settings["passes"] or (),
+            settings["target"] or "",
             out,
             options=options,
             metric=settings["metric"] or model.metric,
@@ -112,7 +117,7 @@ def _build_model(source: str, out: Path, force: bool, quiet: bool, settings: dic
             max_drop=settings["max_drop"],
             max_size=settings["max_size"],
             max_ratio=settings["max_ratio"],
-            allow_bigger=settings["allow_bigger"],
+            allow_bigger=bool(settings["allow_bigger"]),
             dims=dims,
             samples=model.samples,
             model=model.name,
@@ -121,6 +126,34 @@ def _build_model(source: str, out: Path, force: bool, quiet: bool, settings: dic
         )
     _print_release(release, out)
     return release.manifest.exit_code
+
+
+def _spelled(setting: str) -> str:
+    """An option as it stands on the command line."""
+    singular = {"passes": "pass", "options": "option", "dims": "dim"}
+    return "--" + singular.get(setting, setting).replace("_", "-")
+
+
+def _check_settings(settings: dict[str, Any], options: dict[str, Any]) -> None:
+    """Raise EdgecError for what no model could make right, before one is loaded."""
+    from edgec.errors import RecipeError
+    from edgec.measure import parse_bytes
+    from edgec.metrics import get_metric
+    from edgec.metrics.data import check_kind
+    from edgec.passes import parse_pipeline
+    from edgec.recipe import LIMIT, is_limit
+    from edgec.targets import TARGETS, get_target
+
+    parse_pipeline(settings["passes"] or ())
+    get_target(settings["target"] or next(iter(TARGETS)), options)
+    get_metric(settings["metric"] or "")
+    if settings["data"] is not None:
+        check_kind(settings["data"])
+    if settings["max_size"] is not None:
+        parse_bytes(settings["max_size"], "--max-size")
+    for name in ("max_drop", "max_ratio"):
+        if settings[name] is not None and not is_limit(settings[name]):
+            raise RecipeError(_spelled(name), f"{settings[name]:g}", LIMIT)
 
 
 def _value(text: str) -> Any:
@@ -136,13 +169,14 @@ def _value(text: str) -> Any:
 def _whole(name: str, text: str) -> int:
     from edgec.errors import RecipeError
 
-    if not text.isdecimal():
-        raise RecipeError("--dim", f"{name}={text}", "a whole number")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) > 0):
+        raise RecipeError("--dim", f"{name}={text[:40]}", "a whole number from 1 on")
     return int(text)
 
 
 # ------------------------------------------------------------------ the table at the end
 def _print_summary(summary: Summary, out: Path) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from edgec.cli.format import percent, short, verdict
@@ -153,7 +187,7 @@ def _print_summary(summary: Summary, out: Path) -> None:
             k for r in summary.variants for k, v in r.figures.items() if not isinstance(v, str)
         )
     )
-    table = Table(title=f"{summary.name}: {summary.model}", title_justify="left")
+    table = Table(title=escape(f"{summary.name}: {summary.model}"), title_justify="left")
     table.add_column("variant")
     for title in (
         "model",
@@ -183,6 +217,8 @@ def _print_summary(summary: Summary, out: Path) -> None:
 
 
 def _print_release(release: Release, out: Path) -> None:
+    from rich.markup import escape
+
     from edgec.cli.format import short, verdict
     from edgec.measure import show_bytes
 
@@ -190,7 +226,7 @@ def _print_release(release: Release, out: Path) -> None:
     sizes, quality = manifest.sizes, manifest.quality
     console = output()
     console.print(
-        f"{out}: {verdict(manifest.verdict)}  {show_bytes(sizes.model_bytes)} "
+        f"{escape(str(out))}: {verdict(manifest.verdict)}  {show_bytes(sizes.model_bytes)} "
         f"({sizes.ratio:.3f} of uncompressed), {quality.metric} {short(quality.value)} "
         f"(drop {short(quality.drop)}), fidelity {short(manifest.fidelity.max_ratio)}"
     )

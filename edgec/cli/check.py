@@ -21,6 +21,8 @@ def verify(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> int:
     """Repeat every check of the build, from the files of the release alone."""
+    from rich.markup import escape
+
     from edgec.release import Release
     from edgec.release.summary import NAME, load_summary
 
@@ -33,7 +35,7 @@ def verify(
         with progress(quiet) as report:
             opened = Release.load(release, name)
             found = opened.verify(report)
-        console.print(f"[bold]{opened.path}[/]")
+        console.print(f"[bold]{escape(str(opened.path))}[/]")
         for step in found.steps:
             mark = "[green]ok[/]    " if step.passed else "[red]FAILED[/]"
             console.print(f"  {mark} {step.name:9}", end=" ")
@@ -51,6 +53,7 @@ def bench(
     runs: Annotated[int, typer.Option(min=3, help="Calls per function.")] = 30,
 ) -> int:
     """CPU time of each function at its typical sizes, on this machine."""
+    from rich.markup import escape
     from rich.table import Table
 
     from edgec.measure import cpu_ms
@@ -65,7 +68,7 @@ def bench(
     table = Table(title=f"CPU time per call, {threads} thread(s)", title_justify="left")
     table.add_column("function")
     for one in opened:
-        table.add_column(one.manifest.recipe.name or one.path.name, justify="right")
+        table.add_column(one.manifest.recipe.name or escape(one.path.name), justify="right")
     cases = {
         c.function: c
         for c in load_cases(opened[0].path, opened[0].manifest.fidelity.checked)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from edgec.errors import EdgecError, FormatError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,8 +84,23 @@ def fail(error: BaseException, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
     else:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        for line in error_lines(error):
+            print(f"error: {line}", file=sys.stderr, flush=True)
     return code
+
+
+def error_lines(error: BaseException) -> list[str]:
+    """One line for one mistake; several at once have a line each, with their place in front."""
+    mistakes = error.got.split("\n  ") if isinstance(error, EdgecError) else []
+    if not isinstance(error, EdgecError) or len(mistakes) == 1:
+        return [_joined(str(error))]
+    lines = [f"[{error.where}] {_joined(mistake)}" for mistake in mistakes]
+    return [*lines[:-1], "; ".join(filter(None, (lines[-1], error.do)))]
+
+
+def _joined(text: str) -> str:
+    """Text of other programs may have lines; an error has one."""
+    return " ".join(filter(None, (line.strip() for line in text.splitlines())))
 
 
 # The base of all mistakes on a command line: of click, which typer brings with it under another
@@ -105,10 +122,23 @@ def usage_error(error: Exception) -> int | None:
 
 
 def key_values(texts: list[str], what: str) -> dict[str, str]:
-    """`name=value` arguments. Raises RecipeError for anything else."""
+    """`name=value` arguments. Raises RecipeError for anything else, and for a name given twice."""
     from edgec.errors import RecipeError
 
     wrong = [t for t in texts if "=" not in t or t.startswith("=")]
     if wrong:
         raise RecipeError(what, ", ".join(wrong), "NAME=VALUE")
+    names = [t.split("=", 1)[0] for t in texts]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise RecipeError(what, f"{', '.join(twice)} more than once", "one value for each name")
     return dict(t.split("=", 1) for t in texts)
+
+
+def check_text(texts: Sequence[str], where: str = "command line") -> None:
+    """Raise FormatError for the first text that holds bytes which are not UTF-8."""
+    for i, text in enumerate(texts, 1):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            shown = ascii(text)[:60]
+            raise FormatError(where, f"bytes that are no text in {shown} ({i})", "UTF-8") from error

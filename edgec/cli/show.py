@@ -40,7 +40,8 @@ def inspect(
     variant: Annotated[str, typer.Option(help="This variant of several.")] = "",
     top: Annotated[int, typer.Option(help="How many of the biggest tensors to show.")] = 12,
 ) -> int:
-    """Functions and signatures, where the bytes are, what was checked."""
+    """Functions and signatures, where the bytes are, what was checked; damage of what ships."""
+    from edgec.release import Release
     from edgec.release.manifest import NAME, load_manifest
     from edgec.release.summary import NAME as SUMMARY
     from edgec.release.summary import load_summary
@@ -49,19 +50,23 @@ def inspect(
     if (artifact / SUMMARY).is_file():
         artifact = artifact / load_summary(artifact).choose(variant)
     if (artifact / NAME).exists():
-        _show_release(console, load_manifest(artifact), top)
+        manifest = load_manifest(artifact)
+        _show_release(console, manifest, top)
+        Release(artifact, manifest).check_files([f for f in manifest.files if f.ships])
     else:
         _show_artifact(console, artifact)
     return 0
 
 
 def _show_release(console: Console, manifest: Manifest, top: int) -> None:
+    from rich.markup import escape
+
     from edgec.cli.format import short, verdict
     from edgec.measure import show_bytes
 
     sizes, quality = manifest.sizes, manifest.quality
     console.print(
-        f"[bold]{manifest.name}[/]  {manifest.model}  {manifest.target}  "
+        f"[bold]{escape(manifest.name)}[/]  {escape(manifest.model)}  {manifest.target}  "
         f"{verdict(manifest.verdict)}"
     )
     for line in (*manifest.reasons, *manifest.warnings, *manifest.notes):
@@ -125,10 +130,12 @@ def _biggest(manifest: Manifest, top: int) -> Table:
 
 def _show_artifact(console: Console, path: Path) -> None:
     """Files that some target wrote, without a release around them."""
-    from edgec.cli.use import open_artifact
+    from rich.markup import escape
+
+    from edgec.cli.artifact import open_artifact
 
     target, executable, folder = open_artifact(path)
-    console.print(f"[bold]{path.name}[/]  {target}")
+    console.print(f"[bold]{escape(path.name)}[/]  {target}")
     console.print(
         _signatures(
             (

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgec.cli.console import key_values, output, progress
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import torch
 
+    from edgec.ir import Graph
     from edgec.runner import Runner
-    from edgec.target import Executable
+    from edgec.tokenizer import Tokenizer
+
+SHOWN = 20  # elements of a tensor that are printed; of a greater one a summary is
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command(short_help="Translate text with a release.")(translate)
 
 
+# ------------------------------------------------------------------ translate
 def translate(
     release: Annotated[Path, typer.Argument(metavar="RELEASE", help="Folder of a release.")],
     texts: Annotated[
@@ -32,27 +38,61 @@ def translate(
     variant: Annotated[str, typer.Option(help="This variant of several.")] = "",
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the host runtime.")] = 1,
 ) -> int:
-    """Translate text with nothing but the files of a release."""
+    """Translate text with nothing but the files of a release; a line out for each line in."""
     from edgec.errors import ValidationError
     from edgec.metrics.predict import translator
     from edgec.release import Release
 
-    given = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
+    given = texts or _lines()
+    if empty := [str(i) for i, t in enumerate(texts or [], 1) if not t.strip()]:
+        raise ValidationError("translate", f"empty text {', '.join(empty)}", "text to translate")
     if not given:
-        raise ValidationError(
-            "translate", "no text", "texts as arguments or lines of standard input"
-        )
+        need = "texts as arguments or lines of standard input"
+        raise ValidationError("translate", "no text", need)
     opened = Release.load(release, variant, threads)
     opened.check_files([f for f in opened.manifest.files if f.ships])
+    found = translator(opened.runner)
     with progress(quiet=len(given) < 4) as report:
-        found = translator(opened.runner).translate(
+        made = found.translate(
             given, beams, progress=lambda done: report("translate", done, len(given))
         )
-    for text in found:
+    for text in made:
         print(text)
+    _warn(given, made, found.tokenizer)
     return 0
 
 
+def _lines() -> list[str]:
+    """Lines of standard input. Raises FormatError for bytes that are not UTF-8."""
+    from edgec.errors import FormatError
+
+    if sys.stdin is None:  # closed by who started the process
+        return []
+    content = sys.stdin.buffer.read()
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        got = f"bytes that are no text in line {line}"
+        raise FormatError("standard input", got, "UTF-8") from error
+    return [line.rstrip("\r") for line in (lines if lines[-1] else lines[:-1])]
+
+
+def _warn(texts: Sequence[str], made: Sequence[str], tokenizer: Tokenizer) -> None:
+    """Say which translations cannot be what was wanted."""
+    for i, (text, translation) in enumerate(zip(texts, made, strict=True), 1):
+        if not text.strip():
+            continue
+        if not tokenizer.knows(text):
+            why = "the model's vocabulary has no piece of it"
+        elif not translation:
+            why = "its translation is empty"
+        else:
+            continue
+        print(f"warning: text {i} ({text[:30]!r}): {why}", file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------ run
 def run(
     artifact: Annotated[
         Path, typer.Argument(metavar="ARTIFACT|RELEASE", help="A release, or what a target wrote.")
@@ -70,67 +110,23 @@ def run(
     variant: Annotated[str, typer.Option(help="This variant of several.")] = "",
 ) -> int:
     """Execute one function on given inputs, and print or save its outputs."""
-    runner = _open(artifact, variant)
-    graph = _choose(runner, function)
-    given = key_values(inputs or [], "--input")
-    if "text" in given and "text" not in {v.name for v in graph.inputs}:
-        given |= _tokens(runner, given.pop("text"), graph)
-    types = {v.name: v.type for v in graph.inputs}
-    _check_names(given, types, graph)
-    tensors = [_tensor(name, given[name], t) for name, t in types.items()]
-    graph.bind(tuple(t.shape) for t in tensors)
-    results = dict(zip(graph.output_names, runner.run(graph.name, tensors), strict=True))
-    if save is not None:
-        from safetensors.torch import save as to_bytes
+    from edgec.cli.artifact import open_runner
+    from edgec.cli.inputs import read_inputs
 
-        save.write_bytes(to_bytes({n: t.contiguous() for n, t in results.items()}))
+    given = key_values(inputs or [], "--input")
+    runner = open_runner(artifact, variant)
+    graph = _choose(runner, function)
+    tensors = read_inputs(given, runner, graph)
+    graph.bind(tuple(t.shape) for t in tensors)
+    results = dict(zip(graph.output_names, _execute(runner, graph, tensors), strict=True))
+    if save is not None:
+        _save(save, results)
     else:
-        console = output()
-        for name, tensor in results.items():
-            console.print(
-                f"{name}: {str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}",
-                markup=False,
-            )
-            console.print(tensor, markup=False)
+        _print(results)
     return 0
 
 
-def _open(path: Path, variant: str) -> Runner:
-    from edgec.release import Release
-    from edgec.release.manifest import NAME
-    from edgec.release.signature import signature_graph
-    from edgec.release.summary import NAME as SUMMARY
-    from edgec.runner import Runner
-
-    if (path / NAME).is_file() or (path / SUMMARY).is_file():
-        return Release.load(path, variant).runner
-    _, executable, _ = open_artifact(path)
-    graphs = {n: signature_graph(s) for n, s in executable.functions.items()}
-    return Runner(graphs, executable.run)
-
-
-def open_artifact(path: Path) -> tuple[str, Executable, Path]:
-    """(target, executable, folder) of files that some target wrote.
-
-    Raises FormatError where no target can read them, with what each of them says.
-    """
-    from edgec.errors import EdgecError, FormatError
-    from edgec.targets import TARGETS, target_class
-
-    folder = path if path.is_dir() else path.parent
-    if not path.exists():
-        raise FormatError(str(path), "nothing there", "a release folder or an artifact")
-    refused = []
-    for name in TARGETS:
-        try:
-            return name, target_class(name).load(folder), folder
-        except EdgecError as error:
-            refused.append(f"{name}: {error}")
-    got = f"{path.name}, which no target can read\n  " + "\n  ".join(refused)
-    raise FormatError("artifact", got)
-
-
-def _choose(runner: Runner, function: str) -> Any:
+def _choose(runner: Runner, function: str) -> Graph:
     from edgec.errors import ValidationError
 
     if not function and len(runner.graphs) == 1:
@@ -141,79 +137,55 @@ def _choose(runner: Runner, function: str) -> Any:
     return runner.graphs[function]
 
 
-def _check_names(given: dict[str, Any], types: dict[str, Any], graph: Any) -> None:
+def _execute(
+    runner: Runner, graph: Graph, tensors: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor]:
+    """Raises ValidationError that names the integer inputs: they are what tables are read at."""
     from edgec.errors import ValidationError
-
-    problems = [f"missing --input {n} ({t})" for n, t in types.items() if n not in given]
-    problems += [f"unknown --input {n}" for n in given if n not in types]
-    if problems:
-        raise ValidationError("run", "; ".join(problems), "", f"signature: {graph.signature()}")
-
-
-def _tokens(runner: Runner, text: str, graph: Any) -> dict[str, Any]:
-    from edgec.errors import ValidationError
-    from edgec.tokenizer import load_tokenizer
-
-    names = {v.name for v in graph.inputs}
-    if not runner.tokenizer or "input_ids" not in names:
-        raise ValidationError("run", "--input text=...", "a tokenizer and an input input_ids")
-    ids = load_tokenizer(runner.tokenizer).encode(text)
-    filled = {
-        "input_ids": [ids],
-        "attention_mask": [[1] * len(ids)],
-        "token_type_ids": [[0] * len(ids)],
-    }
-    return {n: v for n, v in filled.items() if n in names}
-
-
-def _tensor(name: str, value: Any, kind: Any) -> torch.Tensor:
-    """A tensor of the type's dtype from a file or numbers. Raises ValidationError."""
-    import json
-
-    import torch
-
-    from edgec.errors import ValidationError
-
-    if isinstance(value, str) and value.endswith(".npy"):
-        return _from_npy(name, Path(value), kind)
-    if isinstance(value, str) and ".safetensors" in value:
-        return _from_safetensors(name, value)
-    try:
-        numbers = json.loads(value) if isinstance(value, str) else value
-        if not kind.dtype.is_float and torch.tensor(numbers).is_floating_point():
-            raise ValueError("fractions")
-        return torch.tensor(numbers, dtype=kind.dtype.torch_dtype)
-    except (ValueError, TypeError, RuntimeError) as error:
-        need = f"{kind} as FILE.npy or numbers such as [[1, 2]]"
-        raise ValidationError(f"--input {name}", repr(value)[:60], need) from error
-
-
-def _from_npy(name: str, path: Path, kind: Any) -> torch.Tensor:
-    import numpy
-    import torch
-
-    from edgec.errors import FormatError
+    from edgec.userfunction import describe
 
     try:
-        array = numpy.load(path, allow_pickle=False)
-        tensor = torch.from_numpy(numpy.ascontiguousarray(array))
-        if tensor.is_floating_point() and not kind.dtype.is_float:
-            raise ValueError(f"{array.dtype} values for {kind}")
-        return tensor.to(kind.dtype.torch_dtype)
-    except (OSError, ValueError, TypeError, EOFError) as error:
-        raise FormatError(
-            f"--input {name}", f"{path.name}: {error}", "a .npy file of numbers"
-        ) from error
+        return runner.run(graph.name, list(tensors))
+    except (ValidationError, IndexError, RuntimeError) as error:
+        reason = error.got if isinstance(error, ValidationError) else describe(error)
+        pairs = zip(graph.inputs, tensors, strict=True)
+        whole = [(v.name, t) for v, t in pairs if t.numel() and not t.is_floating_point()]
+        ranges = [f"{name} of {int(t.min())} to {int(t.max())}" for name, t in whole]
+        got = f"{', '.join(ranges)}: {reason}" if ranges else reason
+        need = "indices that the model's tables have" if ranges else "inputs that it can compute"
+        raise ValidationError(f"run {graph.name}", got, need) from error
 
 
-def _from_safetensors(name: str, value: str) -> torch.Tensor:
-    from edgec.errors import FormatError
-    from edgec.metrics.data import read_tensors
+def _save(path: Path, results: Mapping[str, torch.Tensor]) -> None:
+    from safetensors.torch import save
 
-    file, _, key = value.partition(".safetensors:")
-    path = Path(f"{file}.safetensors" if key else value)
-    tensors = read_tensors(path)
-    if (key or name) not in tensors:
-        need = f"one of {', '.join(sorted(tensors))}"
-        raise FormatError(path.name, f"no tensor {key or name}", need)
-    return tensors[key or name]
+    from edgec.errors import BuildError
+
+    content = save({n: t.contiguous().clone() for n, t in results.items()})
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        got = f"{path}: {error.strerror or error}"
+        raise BuildError("--save", got, "a file that can be written") from error
+
+
+def _print(results: Mapping[str, torch.Tensor]) -> None:
+    console = output()
+    for name, tensor in results.items():
+        head = f"{name}: {str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+        if tensor.numel() <= SHOWN:
+            console.print(head, markup=False)
+            console.print(tensor, markup=False)
+        else:
+            console.print(f"{head}  {_summary(tensor)}", markup=False)
+    if any(t.numel() > SHOWN for t in results.values()):
+        console.print("--save FILE.safetensors writes all elements", markup=False)
+
+
+def _summary(tensor: torch.Tensor) -> str:
+    from edgec.cli.format import short
+
+    flat = tensor.double().reshape(-1)
+    amounts = [("min", flat.min()), ("max", flat.max()), ("mean", flat.mean())]
+    figures = ", ".join(f"{name} {short(float(amount))}" for name, amount in amounts)
+    return f"{figures}; first {', '.join(short(float(x)) for x in flat[:4])}, ..."

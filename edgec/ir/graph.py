@@ -173,8 +173,10 @@ class Graph:
         problems: list[str] = []
         shapes = list(shapes)
         if len(shapes) != len(self.inputs):
-            got = f"{len(shapes)} inputs"
-            raise ValidationError(self.name, got, f"{len(self.inputs)}: {self.signature()}")
+            names = ", ".join(v.name for v in self.inputs)
+            raise ValidationError(
+                self.name, f"{len(shapes)} inputs", f"{len(self.inputs)}: {names}"
+            )
         for value, shape in zip(self.inputs, shapes, strict=True):
             if len(shape) != value.type.rank:
                 problems.append(f"{value.name}: shape {list(shape)}, need {value.type}")
@@ -185,9 +187,7 @@ class Graph:
         if not problems:
             problems = self._range_problems(env) + self._shape_problems(shapes, env)
         if problems:
-            raise ValidationError(
-                self.name, "; ".join(problems), "", f"signature: {self.signature()}"
-            )
+            raise ValidationError(self.name, "; ".join(problems))
         return env
 
     def _range_problems(self, env: dict[str, int]) -> list[str]:

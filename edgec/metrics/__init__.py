@@ -9,9 +9,9 @@ better.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ import torch
 from edgec.errors import RecipeError, ValidationError
 from edgec.metrics.data import Data, Predictions, Tensors, Texts, read_data
 from edgec.metrics.predict import predict
+from edgec.userfunction import find, told
 
 __all__ = [
     "METRICS",
@@ -155,26 +156,32 @@ def get_metric(name: str, task: str = "") -> Metric:
     name = name or _USUAL.get(task, "cosine")
     if name in METRICS:
         return METRICS[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         near = difflib.get_close_matches(name, METRICS, 1, 0.5)
         do = f"did you mean {near[0]}?" if near else "or an own one as package.module:function"
         raise RecipeError("metric", name, f"one of {', '.join(METRICS)}", do)
-    try:
-        function = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        need = "a function that can be imported"
-        raise RecipeError("metric", f"{name} ({error})", need, "check the name") from error
-    return own_metric(function, name)
+    return own_metric(find(name, "metric"), name)
 
 
 def own_metric(function: Callable[[Any, Any], float], name: str = "") -> Metric:
-    """A metric from a function (predictions, references) -> number."""
+    """A metric from a function (predictions, references) -> number.
+
+    Scoring raises ValidationError where the function fails or returns something else.
+    """
+    called = name or f"{function.__module__}:{function.__qualname__}"
 
     def measure(predictions: Predictions, references: Any, original: Predictions | None) -> Score:
-        return Score(float(function(list(predictions), references)))
+        with told(f"{called}()", "metric", ValidationError):
+            value = function(list(predictions), references)
+        try:
+            number = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValidationError("metric", f"{called}() gave {value!r:.60}", "a number")
+        return Score(number)
 
-    return Metric(name or f"{function.__module__}:{function.__qualname__}", "points", measure)
+    return Metric(called, "points", measure)
 
 
 def agreement(got: Sequence[Any], want: Sequence[Any]) -> float:

@@ -78,6 +78,34 @@ def test_a_hub_name_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
         hf.load("hf:organisation/model")
 
 
+def test_a_hub_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*arguments: object, **options: object) -> str:
+        raise ConnectionError("no route\nand more lines")
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
+    both = r"no such directory, and no such model from the hub \(no route\); need"
+    for name in ("organisation/model", "model"):
+        with pytest.raises(CaptureError, match=f"{name}: {both}"):
+            hf.load(f"hf:{name}")
+
+
+@pytest.mark.parametrize("name", ["./model", "../model", "/no/model", "~/no_model", "a/b/c", "a/"])
+def test_what_looks_like_a_path_is_no_name_of_the_hub(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("asked"))
+    with pytest.raises(CaptureError, match="which does not exist; need a directory"):
+        hf.load(f"hf:{name}")
+
+
+def test_a_relative_directory_begins_where_the_caller_says(tmp_path: Path) -> None:
+    (tmp_path / "owner" / "model").mkdir(parents=True)
+    with pytest.raises(FormatError, match=r"without config\.json"):
+        hf.load("hf:owner/model", folder=tmp_path)
+
+
 def test_no_name() -> None:
     with pytest.raises(CaptureError, match="no name"):
         hf.load("hf:")

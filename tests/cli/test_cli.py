@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy
 import pytest
-import torch
-from safetensors.torch import load_file
 
 import edgec
 from edgec.cli import main
-from tests.programs import decoder
-
-ROOT = Path(__file__).resolve().parents[2]
-MODEL = "tests.example_models:scores"
-RECIPE = f"""
-model = "{MODEL}"
-[build.plain]
-target = "reference"
-[build.small]
-target = "reference"
-passes = ["quantize-weights{{bits=8}}"]
-"""
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """OUT of a recipe with two variants."""
-    folder = tmp_path_factory.mktemp("cli")
-    (folder / "recipe.toml").write_text(RECIPE)
-    assert main(["build", str(folder / "recipe.toml"), "--out", str(folder / "out"), "-q"]) == 0
-    return folder / "out"
-
-
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    """What stands on standard error, which must be one error and no traceback."""
-    captured = capsys.readouterr().err
-    errors = [line for line in captured.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, captured
-    assert "Traceback" not in captured
-    return errors[0]
+from tests.cli.harness import MODEL, RECIPE, ROOT, one_line
 
 
 # ------------------------------------------------------------------ build
@@ -113,7 +79,7 @@ def test_verdicts_have_exit_codes_of_their_own(tmp_path, capsys, options, code, 
 )
 def test_mistakes_end_in_one_line(tmp_path, capsys, arguments, text) -> None:
     if arguments[0] == "build":
-        arguments = [*arguments, "--out", str(tmp_path / "out")]
+        arguments = [*arguments, "-q", "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
     assert text in one_line(capsys)
     assert not (tmp_path / "out").exists()
@@ -137,7 +103,8 @@ def test_an_error_of_our_own_says_so(monkeypatch, capsys) -> None:
 
     monkeypatch.setattr("edgec.release.Release.load", broken)
     assert main(["verify", "x"]) == 70
-    assert "[internal] KeyError: 'something'; run again with --debug" in one_line(capsys)
+    line = "error: [internal] KeyError: 'something'; run again with --debug\n"
+    assert capsys.readouterr().err == line
 
 
 def test_an_interrupt_has_its_own_code(monkeypatch) -> None:
@@ -208,62 +175,3 @@ def test_bench_measures_every_variant(built, capsys) -> None:
     assert main(["bench", str(built), "--runs", "3"]) == 0
     out = capsys.readouterr().out
     assert "plain" in out and "small" in out and " ms" in out
-
-
-# ------------------------------------------------------------------ run
-def test_run_takes_arrays_and_numbers(built, tmp_path, capsys) -> None:
-    x = numpy.random.default_rng(0).normal(size=(2, 16)).astype("float32")
-    numpy.save(tmp_path / "x.npy", x)
-    save = tmp_path / "y.safetensors"
-    arguments = ["run", str(built), "--input", f"x={tmp_path / 'x.npy'}", "--save", str(save)]
-    assert main(arguments) == 0
-    (got,) = load_file(save).values()
-    release = edgec.Release.load(built)
-    assert torch.equal(got, release.run(torch.from_numpy(x)))
-    assert main(["run", str(built), "--input", f"x=[{[0.5] * 16}]"]) == 0
-    assert "float32[1, 5]" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("inputs", "text"),
-    [
-        ([], "missing --input x (f32[batch, 16])"),
-        (["y=[1]"], "unknown --input y"),
-        (["x=[[1, 2]]"], "need f32[batch, 16]"),
-        (["x=[[1, 2], [3]]"], "FILE.npy or numbers"),
-        (["x=words"], "FILE.npy or numbers"),
-        (["x=missing.npy"], "No such file"),
-        (["x=README.md.npy"], "No such file"),
-        (["text=hello"], "a tokenizer"),
-        (["x"], "need NAME=VALUE"),
-        (["x=" + str([[0.0] * 16] * 33)], "batch = 33, need 1 <= batch <= 32"),
-    ],
-)
-def test_inputs_that_do_not_fit(built, capsys, inputs, text) -> None:
-    arguments = ["run", str(built)]
-    for given in inputs:
-        arguments += ["--input", given]
-    assert main(arguments) == 2
-    assert text in one_line(capsys)
-
-
-def test_run_asks_for_a_function_of_several(tmp_path, capsys) -> None:
-    edgec.compile(decoder(), [], "reference", tmp_path / "r")
-    assert main(["run", str(tmp_path / "r")]) == 2
-    assert "--function with one of encode, step" in one_line(capsys)
-    arguments = ["run", str(tmp_path / "r"), "--function", "encode", "--input", "ids=[[1, 2]]"]
-    assert main(arguments) == 0
-
-
-def test_a_pickle_is_not_opened(built, tmp_path, capsys) -> None:
-    numpy.save(tmp_path / "x.npy", numpy.array([{"a": 1}], dtype=object), allow_pickle=True)
-    assert main(["run", str(built), "--input", f"x={tmp_path / 'x.npy'}"]) == 2
-    assert "pickle" in one_line(capsys).lower()
-
-
-def test_translate_needs_a_translator(built, capsys, monkeypatch) -> None:
-    assert main(["translate", str(built), "hello"]) == 2
-    assert "generation settings" in one_line(capsys)
-    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
-    assert main(["translate", str(built)]) == 2
-    assert "no text" in one_line(capsys)

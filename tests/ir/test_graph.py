@@ -75,7 +75,7 @@ def test_shapes_determine_the_dimensions():
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ([(2, 6, 4)], "1 inputs; need 2: main"),
+        ([(2, 6, 4)], "1 inputs; need 2: x, mask"),
         ([(2, 6, 4, 1), (2, 5)], r"x: shape \[2, 6, 4, 1\], need f32"),
         ([(2, 6, 5), (2, 5)], r"x: shape \[2, 6, 5\]"),
         ([(2, 6, 4), (3, 5)], r"mask: shape \[3, 5\], need bool\[batch, seq\]"),

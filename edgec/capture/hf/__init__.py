@@ -8,7 +8,7 @@ from typing import Literal
 from edgec.capture.functions import Function, capture_functions
 from edgec.capture.hf import causal, sentences, seq2seq, single
 from edgec.capture.hf.checkpoint import Loaded, load_model
-from edgec.capture.hf.directory import locate, read_config
+from edgec.capture.hf.directory import local, locate, read_config
 from edgec.capture.hf.kinds import (
     FEATURES,
     GENERATION,
@@ -24,7 +24,7 @@ from edgec.capture.hf.metadata import describe, require_tokenizer
 from edgec.errors import CaptureError
 from edgec.ir.program import Program
 
-__all__ = ["load"]
+__all__ = ["load", "local"]
 
 Cache = Literal["growing", "fixed"]
 
@@ -35,16 +35,18 @@ def load(
     max_length: int | None = None,
     token_types: bool | None = None,
     need_tokenizer: bool = False,
+    folder: Path | None = None,
 ) -> Program:
     """The program of a model in the transformers layout (config.json, safetensors, tokenizer).
 
-    source          a directory, or the name of a model on the Hugging Face hub; "hf:" in front is
-                    optional
+    source          a directory, or else the name of a model on the Hugging Face hub; "hf:" in front
+                    is optional
     cache           of decoders: "growing" by a position a step, or "fixed" at max_length positions
     max_length      longest sequence, at most (and by default) what the model's positions allow
     token_types     whether a text model takes token_type_ids (default: for question answering
                     where it can)
     need_tokenizer  refuse a directory without tokenizer files
+    folder          where a relative directory begins; None: the working directory
 
     What the model is, its configuration says: sequence-to-sequence -> functions `encode` and
     `step`, causal language model -> `prefill` and `step`, otherwise `main`; a directory with
@@ -55,7 +57,7 @@ def load(
     if cache not in ("growing", "fixed"):
         raise CaptureError("hf", f"cache={cache!r}", "growing or fixed")
     _need_transformers()
-    folder = locate(source)
+    folder = locate(source, folder)
     if need_tokenizer:
         require_tokenizer(folder)
     parts = sentences.parts(folder)

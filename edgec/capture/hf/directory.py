@@ -15,25 +15,36 @@ from edgec.errors import CaptureError, FormatError
 AGAIN = "copy or download the file again"
 
 
-def locate(source: str) -> Path:
+def local(source: str, folder: Path | None = None) -> Path:
+    """The directory that `source` means, whether it is there or not; relative below `folder`."""
+    try:
+        return (folder or Path()) / Path(source.removeprefix("hf:")).expanduser()
+    except RuntimeError as error:
+        raise CaptureError("hf", f"{source}: no such user", "a directory") from error
+
+
+def locate(source: str, folder: Path | None = None) -> Path:
     """The directory of `source`: a path, or a model of the Hugging Face hub, downloaded.
 
+    What exists is a path, as is what starts with `.`, `/` or `~` or has more than one slash; only
+    `owner/name` and `name` are looked for on the hub.
     Raises CaptureError where there is neither.
     """
     name = source.removeprefix("hf:")
     if not name.strip():
         raise CaptureError("hf", "no name", "a directory, or the name of a model of the hub")
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.exists():
+    place = local(name, folder)
+    if place.is_dir():
+        return place
+    if place.exists():
         raise CaptureError("hf", f"{name}, a file", "a directory in the transformers layout")
     looks_like_hub = name.count("/") <= 1 and not name.startswith((".", "/", "~"))
-    if not looks_like_hub:
+    if not looks_like_hub or name.endswith("/"):
         raise CaptureError("hf", f"{name}, which does not exist", "a directory with config.json")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
-        do = "give a local directory, or unset HF_HUB_OFFLINE to download a model of the hub"
-        raise CaptureError("hf", f"no directory {name}, and HF_HUB_OFFLINE is set", "", do)
+        do = "check the name, or unset HF_HUB_OFFLINE to download it"
+        got = f"{name}: no such directory, and the hub was not asked, as HF_HUB_OFFLINE is set"
+        raise CaptureError("hf", got, "a directory in the transformers layout", do)
     return _download(name)
 
 
@@ -44,9 +55,10 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # no network, no such model, no permission, wrong name
-        got = f"no directory {name}, and no download: {first_line(error)}"
-        do = "give a local directory in the transformers layout"
-        raise CaptureError("hf", got, "", do) from error
+        reason = (str(error).strip() or "no text").splitlines()[0][:160].removeprefix("Got: ")
+        got = f"{name}: no such directory, and no such model from the hub ({reason})"
+        need = "a directory in the transformers layout, or a model that can be downloaded"
+        raise CaptureError("hf", got, need, "check the name and the network") from error
 
 
 def read_json(path: Path) -> Any:
