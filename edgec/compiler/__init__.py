@@ -12,6 +12,7 @@ from edgec.compiler.build import build_release, make_baseline
 from edgec.compiler.cleanup import clean
 from edgec.compiler.job import Clock, Evaluation, Job, Progress, silent
 from edgec.compiler.quality import load_data
+from edgec.compiler.samples import calibration_calls
 from edgec.errors import RecipeError
 from edgec.ir.program import Program
 from edgec.measure import parse_bytes
@@ -21,7 +22,7 @@ from edgec.release import Release
 from edgec.release.judge import Limits
 from edgec.release.publish import publishing
 from edgec.targets import TARGETS, get_target
-from edgec.transform import Pass, Samples
+from edgec.transform import Calibration, Pass, Samples
 
 __all__ = ["Limits", "Release", "compile"]
 
@@ -43,6 +44,7 @@ def compile(
     allow_bigger: bool = False,
     dims: Mapping[str, int] | None = None,
     samples: Samples | None = None,
+    calibration: Calibration | Data | Path | str | None = None,
     name: str = "",
     model: str = "",
     force: bool = False,
@@ -59,6 +61,8 @@ def compile(
     max_...   limits, as min_agreement; what breaks one gets another verdict than ACCEPT
     dims      sizes of the typical setting of the fidelity check
     samples   inputs of one's own for the fidelity check: {function: [flat inputs, ...]}
+    calibration   inputs for passes that look at activations, in the same form; or evaluation data,
+              or a file of it
     name      of the release; "": that of the folder
     model     what is compiled, for the record
     force     replace a folder that edgec has not written
@@ -88,6 +92,7 @@ def compile(
         evaluation=Evaluation(chosen, load_data(data, program)),
         dims=dims or {},
         samples=samples,
+        calibration=calibration_calls(program, calibration),
         name=name or Path(out).name,
         model=model,
     )

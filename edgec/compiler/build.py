@@ -42,7 +42,9 @@ def build_release(
     """
     with clock.stage("passes"):
         tried = typical_samples(cleaned.program, job.dims, job.samples)
-        compressed, records = job.passes.run(cleaned.program, tried, staged("passes", progress))
+        compressed, records = job.passes.run(
+            cleaned.program, tried, staged("passes", progress), job.calibration
+        )
     records = [*cleaned.records, *records]
     progress("emit", 0, 1)
     with clock.stage("emit"):

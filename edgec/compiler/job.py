@@ -12,7 +12,7 @@ from edgec.metrics import Data, Metric
 from edgec.release.judge import Limits
 from edgec.release.manifest import RecipeText
 from edgec.target import Target
-from edgec.transform import Pipeline, Samples
+from edgec.transform import Calibration, Pipeline, Samples
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -46,6 +46,7 @@ class Job:
     evaluation  how quality is measured
     dims        sizes of the typical setting of the fidelity check
     samples     inputs of the user's own for the fidelity check
+    calibration inputs for the passes that look at activations
     name        of the release
     model       what is compiled, for the record
     recipe      where the job comes from
@@ -57,6 +58,7 @@ class Job:
     evaluation: Evaluation
     dims: Mapping[str, int] = field(default_factory=dict)
     samples: Samples | None = None
+    calibration: Calibration | None = None
     name: str = ""
     model: str = ""
     recipe: RecipeText = RecipeText("", "", "")  # noqa: RUF009 - frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ from edgec.compiler.cleanup import Cleaned, clean
 from edgec.compiler.job import Clock, Evaluation, Job, Progress, silent
 from edgec.compiler.loading import Model, load_model
 from edgec.compiler.quality import Baseline, load_data
-from edgec.compiler.samples import from_data
+from edgec.compiler.samples import calibration_calls, from_data
 from edgec.errors import RecipeError
 from edgec.measure import parse_bytes, peak_bytes
 from edgec.metrics import Metric, get_metric, own_metric
@@ -23,7 +24,7 @@ from edgec.release.manifest import Manifest, RecipeText
 from edgec.release.publish import publishing
 from edgec.release.summary import Row, Summary, smallest_accepted
 from edgec.targets import TARGETS, get_target
-from edgec.transform import Samples
+from edgec.transform import Calibration, Samples
 
 _SCRATCH = ".uncompressed"
 
@@ -46,11 +47,16 @@ def build_recipe(
             model.program.metadata["task"] = recipe.task
         evaluation = make_evaluation(loaded, model)
         samples = calibration_samples(loaded, model)
+        calibration = functools.cache(lambda: calibration_for(loaded, model))
         cleaned = clean(model.program, Clock(), progress, recipe.validation.dims, samples)
         baselines: dict[str, Baseline] = {}
         rows = []
         for name, variant in recipe.build.items():
-            job = replace(make_job(loaded, name, variant, model, evaluation), samples=samples)
+            job = replace(
+                make_job(loaded, name, variant, model, evaluation),
+                samples=samples,
+                calibration=calibration(),
+            )
             manifest = _build_variant(cleaned, job, baselines, scratch, progress)
             rows.append(Row.of(manifest, variant.passes))
         shutil.rmtree(scratch / _SCRATCH, ignore_errors=True)
@@ -116,6 +122,16 @@ def calibration_samples(loaded: LoadedRecipe, model: Model) -> Samples | None:
         return model.samples
     data = load_data(loaded.path(settings.data), model.program, settings.limit)
     return (from_data(model.program, data) if data is not None else None) or model.samples
+
+
+def calibration_for(loaded: LoadedRecipe, model: Model) -> Calibration | None:
+    """All of the calibration data as calls, where some variant has a pass that needs them."""
+    settings = loaded.recipe.calibration
+    specs = [p for variant in loaded.recipe.build.values() for p in variant.passes]
+    if settings is None or not any(p.needs_calibration for p in parse_pipeline(specs).passes):
+        return None
+    data = load_data(loaded.path(settings.data), model.program, settings.limit)
+    return calibration_calls(model.program, data)
 
 
 def make_evaluation(loaded: LoadedRecipe, model: Model) -> Evaluation:

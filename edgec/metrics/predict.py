@@ -29,7 +29,7 @@ def predict(
     if isinstance(data, Texts) and runner.metadata.get("task") == "translate":
         return translator(runner).translate(list(data.sources), batch=BATCH, progress=progress)
     results = []
-    calls = data.calls if isinstance(data, Tensors) else _tokenized(runner, data.sources)
+    calls = data.calls if isinstance(data, Tensors) else tokenized(runner, data.sources)
     for i, (function, inputs) in enumerate(calls):
         outputs = [o.detach() for o in runner.run(function, list(inputs))]
         floats = [o.float().reshape(-1) for o in outputs if o.is_floating_point()]
@@ -45,7 +45,7 @@ def translator(runner: Runner) -> Translator:
     return Translator(decoder, load_tokenizer(runner.tokenizer))
 
 
-def _tokenized(
+def tokenized(
     runner: Runner, texts: Sequence[str]
 ) -> Iterator[tuple[str, tuple[torch.Tensor, ...]]]:
     """A call of the main function per text: ids, masks of ones, types of zeros."""
