@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgec.compiler.build import build_release, make_baseline
+from edgec.compiler.build import build_release, make_baseline, missing_report
 from edgec.compiler.cleanup import clean
 from edgec.compiler.job import Clock, Evaluation, Job, Progress, silent
 from edgec.compiler.quality import load_data
 from edgec.compiler.samples import calibration_calls
-from edgec.errors import RecipeError
 from edgec.ir.program import Program
 from edgec.measure import parse_bytes
 from edgec.metrics import Data, get_metric, own_metric
@@ -107,14 +105,8 @@ def compile(
 
 
 def write_report(folder: Path) -> None:
-    """Write report.html, where the packages for it are installed."""
-    try:
-        report = importlib.import_module("edgec.report")
+    """Write report.html; not without jinja2, which the release's warnings then say."""
+    if not missing_report():
+        from edgec import report
+
         report.write(folder)
-    except ModuleNotFoundError as error:
-        if (
-            error.name is not None
-            and error.name.startswith("edgec.")
-            and error.name != "edgec.report"
-        ):
-            raise RecipeError("report", str(error), "", "this is a bug") from error

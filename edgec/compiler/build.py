@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def build_release(
         warnings=(
             *(f"{c.function}: {c.note}" for c in fidelity_found.checked if c.note),
             *slower(latency, NOTABLY_SLOWER),
+            *missing_report(),
         ),
         target=job.target.name,
         options=job.target.to_json()["options"],
@@ -95,6 +97,13 @@ def build_release(
     )
     manifest.save(folder)
     return manifest
+
+
+def missing_report() -> tuple[str, ...]:
+    """Why no report.html is written, where jinja2 is not installed."""
+    if importlib.util.find_spec("jinja2") is None:
+        return ("report.html is not written without jinja2: install edgec[report]",)
+    return ()
 
 
 def measure_sizes(emitted: Emitted, baseline: Baseline, job: Job) -> Sizes:

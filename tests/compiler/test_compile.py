@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_nothing_but_the_release_is_left(tmp_path) -> None:
             "report.html",
         }
     )
+
+
+def test_without_jinja2_the_release_says_that_the_report_is_missing(tmp_path, monkeypatch) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "jinja2" else real(name)
+    )
+    release = compiled(tmp_path / "r")
+    assert "install edgec[report]" in release.manifest.warnings[-1]
+    assert not (tmp_path / "r/report.html").exists()
+    assert release.verify().passed
 
 
 def test_the_program_is_not_changed(tmp_path) -> None:
