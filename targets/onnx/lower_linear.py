@@ -17,7 +17,7 @@ from edgec.targets.onnx.writer import Name, Writer
 
 # ------------------------------------------------------------------ linear
 @lowers("linear", weight=1)
-def linear(w: Writer, node: Node, x: Name, weight: Weight, bias: Name | None) -> Name:
+def linear(w: Writer, node: Node, x: Name, weight: Weight, bias: Name | None = None) -> Name:
     op = node.op
     assert isinstance(op, Linear)
     if not isinstance(weight, str) and isinstance(weight.encoding, Affine):

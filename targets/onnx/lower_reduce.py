@@ -61,7 +61,9 @@ def zeros(w: Writer, *shape: int) -> Name:
 
 
 @lowers("layer_norm")
-def layer_norm(w: Writer, node: Node, x: Name, weight: Name | None, bias: Name | None) -> Name:
+def layer_norm(
+    w: Writer, node: Node, x: Name, weight: Name | None = None, bias: Name | None = None
+) -> Name:
     op = node.op
     assert isinstance(op, normalize.LayerNorm)
     if weight is None:
@@ -72,7 +74,7 @@ def layer_norm(w: Writer, node: Node, x: Name, weight: Name | None, bias: Name |
 
 
 @lowers("rms_norm")
-def rms_norm(w: Writer, node: Node, x: Name, weight: Name | None) -> Name:
+def rms_norm(w: Writer, node: Node, x: Name, weight: Name | None = None) -> Name:
     """The pattern that onnxruntime fuses: its kernel is faster than that of RMSNormalization.
 
     In f64 x * x keeps it from fusing, since it would read the f64 eps as f32.
@@ -92,7 +94,9 @@ def rms_norm(w: Writer, node: Node, x: Name, weight: Name | None) -> Name:
 
 
 @lowers("group_norm")
-def group_norm(w: Writer, node: Node, x: Name, weight: Name | None, bias: Name | None) -> Name:
+def group_norm(
+    w: Writer, node: Node, x: Name, weight: Name | None = None, bias: Name | None = None
+) -> Name:
     """InstanceNormalization over [B, groups, rest], then the channels' own scale and shift."""
     op = node.op
     assert isinstance(op, normalize.GroupNorm)
@@ -114,8 +118,8 @@ def batch_norm(
     x: Name,
     mean: Name,
     var: Name,
-    weight: Name | None,
-    bias: Name | None,
+    weight: Name | None = None,
+    bias: Name | None = None,
 ) -> Name:
     op = node.op
     assert isinstance(op, normalize.BatchNorm)

@@ -1,9 +1,9 @@
 """The table of lowerings, and what surrounds each: operands, element types, names.
 
 A lowering is a function `(w, node, *operands) -> name or names` that appends ONNX nodes. It
-receives its operands in the type `w.kernel`; an operand that is not given is None. A weight, at the
-position that `lowers(..., weight=)` says, arrives as a Constant where it is one, so that the
-encoding decides; all other constants arrive decoded.
+receives its operands in the type `w.kernel`; an operand that is not given is None, or is missing at
+the end. A weight, at the position that `lowers(..., weight=)` says, arrives as a Constant where it
+is one, so that the encoding decides; all other constants arrive decoded.
 """
 
 from __future__ import annotations

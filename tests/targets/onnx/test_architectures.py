@@ -12,7 +12,7 @@ import edgec
 from edgec.comparison import compare
 from edgec.interpreter import Interpreter, flatten
 from edgec.ir import Program
-from edgec.passes import parse_pipeline
+from edgec.passes import CLEANUP, parse_pipeline
 from edgec.target import Support
 from edgec.targets.onnx import Onnx
 from tests.architectures import ZOO
@@ -26,7 +26,7 @@ TOLERANCE = 1e-5  # of the largest ordinary element: what capture is held to as 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_architecture(name: str, tmp_path: Path) -> None:
-    """As captured, and with 4-bit weights in groups: both compute what the program means."""
+    """As captured, and as a build has it: cleaned up, with 4-bit weights in groups."""
     module, inputs, dynamic_shapes = ZOO[name]()
     program = edgec.capture(module, inputs, dynamic_shapes)
     samples = [inputs]
@@ -34,7 +34,7 @@ def test_architecture(name: str, tmp_path: Path) -> None:
         samples.append(resized(module, inputs, dynamic_shapes))
     flat = [[torch.as_tensor(t) for t in flatten(program.main, sample)] for sample in samples]
     check(program, flat, tmp_path)
-    compressed, _ = parse_pipeline(["quantize-weights{bits=4, group=16}"]).run(program)
+    compressed, _ = parse_pipeline([*CLEANUP, "quantize-weights{bits=4, group=16}"]).run(program)
     check(compressed, flat, tmp_path)
 
 

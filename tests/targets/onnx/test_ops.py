@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -62,6 +63,16 @@ def check_file(path: Path) -> None:
 @each_case
 def test_onnxruntime_computes_what_evaluate_does(case: Case, tmp_path: Path) -> None:
     compare(case, tmp_path, Onnx())
+
+
+LEFT_OUT = [case for case in CASES if case.operands[-1:] == ("_",)]
+
+
+@pytest.mark.parametrize("case", LEFT_OUT, ids=lambda c: c.name)
+def test_optional_operands_at_the_end_may_be_left_out(case: Case, tmp_path: Path) -> None:
+    """As passes and decompositions build a node: with no None for what is not given."""
+    given = max(i for i, operand in enumerate(case.operands) if operand != "_") + 1
+    compare(dataclasses.replace(case, operands=case.operands[:given]), tmp_path, Onnx())
 
 
 @pytest.mark.slow
