@@ -12,7 +12,6 @@ import pytest
 # test may depend on a model hub.
 for _name, _value in {
     "HF_HUB_OFFLINE": "1",
-    "MPLBACKEND": "Agg",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }.items():
