@@ -27,6 +27,8 @@ from typing import Any
 
 from edgec.errors import EdgecError, RecipeError
 from edgec.measure import parse_bytes
+from edgec.metrics import get_metric
+from edgec.metrics.data import check_kind
 from edgec.records import read
 
 
@@ -142,7 +144,7 @@ def load_recipe(path: Path | str) -> LoadedRecipe:
         raise RecipeError(path.name, error.strerror or str(error), "a recipe file") from error
     except UnicodeDecodeError as error:
         raise RecipeError(path.name, "bytes that are no text", "a TOML file in UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(path.name, str(error), "valid TOML") from error
     recipe = read(Recipe, data, path.name, RecipeError)
     loaded = LoadedRecipe(recipe, path.resolve().parent, text)
@@ -159,6 +161,9 @@ def _problems(loaded: LoadedRecipe) -> list[str]:
         section = getattr(recipe, key)
         if section is not None and not loaded.path(section.data).is_file():
             problems.append(f"{key}.data = {section.data!r}, need a file beside the recipe")
+        elif section is not None:
+            path = loaded.path(section.data)
+            problems += _error_of(f"{key}.data", lambda path=path: check_kind(path))
         if section is not None and section.limit < 0:
             problems.append(f"{key}.limit = {section.limit}, need 0 (all) or more")
     problems += _evaluation_problems(recipe.evaluation) if recipe.evaluation else []
@@ -171,6 +176,8 @@ def _problems(loaded: LoadedRecipe) -> list[str]:
 
 def _evaluation_problems(settings: EvaluationSettings) -> list[str]:
     problems = []
+    if ":" not in settings.metric:  # one's own is imported with the model
+        problems += _error_of("evaluation.metric", lambda: get_metric(settings.metric))
     if settings.agreement < 0:
         problems.append(f"evaluation.agreement = {settings.agreement}, need 0 (none) or more")
     if not 0 <= settings.min_agreement <= 1:

@@ -43,5 +43,5 @@ def open_artifact(path: Path) -> tuple[str, Executable, Path]:
             return name, target_class(name).load(folder), folder
         except EdgecError as error:
             refused.append(f"{name}: {error.got}")
-    got = f"{path.name}, which no target can read ({'; '.join(refused)})"
+    got = f"{path.name or path}, which no target can read ({'; '.join(refused)})"
     raise FormatError("artifact", got, need)

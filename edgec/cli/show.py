@@ -38,7 +38,7 @@ def inspect(
         Path, typer.Argument(metavar="ARTIFACT|RELEASE", help="A release, or what a target wrote.")
     ],
     variant: Annotated[str, typer.Option(help="This variant of several.")] = "",
-    top: Annotated[int, typer.Option(help="How many of the biggest tensors to show.")] = 12,
+    top: Annotated[int, typer.Option(min=0, help="How many of the biggest tensors to show.")] = 12,
 ) -> int:
     """Functions and signatures, where the bytes are, what was checked; damage of what ships."""
     from edgec.release import Release

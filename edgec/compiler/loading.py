@@ -51,7 +51,7 @@ def load_model(text: str, folder: Path | None = None) -> Model:
         return Model(program, f"hf:{local.resolve().name}" if local.is_dir() else text)
     module, colon, attribute = text.partition(":")
     if not colon or not module or not attribute:
-        do = "put hf: before a directory" if (folder / text).exists() else ""
+        do = "put hf: before a directory" if text and (folder / text).exists() else ""
         raise RecipeError("model", repr(text), FORMS, do)
     return _from_function(text, folder)
 

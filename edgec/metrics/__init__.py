@@ -86,9 +86,8 @@ def _translation(
     try:
         import sacrebleu
     except ImportError as error:
-        raise RecipeError(
-            "metric", f"{which} without sacrebleu", "pip install 'edgec[hf]'"
-        ) from error
+        need, do = "the package sacrebleu", "pip install 'edgec[hf]'"
+        raise RecipeError("metric", f"{which} without sacrebleu", need, do) from error
     wanted = references if references is not None else original
     if wanted is None or not all(isinstance(p, str) for p in predictions):
         raise ValidationError("metric", f"{which} of such data", "texts with references")

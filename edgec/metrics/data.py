@@ -61,11 +61,12 @@ def read_data(path: Path, function: str, inputs: Sequence[str]) -> Data:
     if path.suffix == ".safetensors":
         return _read_tensors(path, function, inputs)
     try:
-        lines = path.read_bytes().decode("utf-8").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise FormatError(path.name, error.strerror or str(error), "a file to read") from error
     except UnicodeDecodeError as error:
         raise FormatError(path.name, "bytes that are no text", "UTF-8") from error
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
     return _READERS[path.suffix](path.name, lines)
 
 
@@ -78,12 +79,12 @@ def check_kind(path: Path) -> None:
 
 
 def _read_tsv(name: str, lines: list[str]) -> Texts:
-    rows = [line.split("\t") for line in lines if line.strip()]
-    wrong = [i + 1 for i, r in enumerate(rows) if len(r) != 2 or not all(c.strip() for c in r)]
+    rows = {i: line.split("\t") for i, line in enumerate(lines, 1) if line.strip()}
+    wrong = [i for i, r in rows.items() if len(r) != 2 or not all(c.strip() for c in r)]
     if wrong or not rows:
-        got = f"lines {wrong[:5]} of {len(rows)}" if wrong else "no lines"
+        got = f"lines {wrong[:5]} of {len(lines)}" if wrong else "no lines"
         raise FormatError(name, got, "source and reference, split by one tab")
-    return Texts(tuple(r[0] for r in rows), tuple(r[1] for r in rows))
+    return Texts(tuple(r[0] for r in rows.values()), tuple(r[1] for r in rows.values()))
 
 
 def _read_txt(name: str, lines: list[str]) -> Texts:
@@ -119,6 +120,13 @@ def _read_tensors(path: Path, function: str, inputs: Sequence[str]) -> Tensors:
     counts = {t.shape[0] if t.dim() else 0 for t in tensors.values()}
     if len(counts) != 1 or (labels is not None and labels.shape != (next(iter(counts)),)):
         raise FormatError(path.name, f"{sorted(counts)} samples", "one count for all and labels")
+    if counts == {0}:
+        raise FormatError(path.name, "[0] samples", "at least one, along the leading axis")
+    if labels is not None and (labels.is_floating_point() or labels.is_complex()):
+        got = f"labels of {str(labels.dtype).removeprefix('torch.')}"
+        raise FormatError(path.name, got, "whole numbers")
+    if nans := sorted(n for n, t in tensors.items() if bool(torch.isnan(t).any())):
+        raise FormatError(path.name, f"NaN in {', '.join(nans)}", "numbers")
     calls = tuple(
         (function, tuple(tensors[n][i : i + 1] for n in inputs)) for i in range(counts.pop())
     )

@@ -98,7 +98,9 @@ def _as_build_errors(out: Path) -> Iterator[None]:
         name = Path(os.fsdecode(error.filename)).name if error.filename else out.name
         got = f"{name}: {error.strerror or error}"
         raise BuildError("build", got, "files and folders that can be read and written") from error
-    except EdgecError:
+    except EdgecError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_SPACE:
+            raise no_space(out) from error
         raise
     except Exception as error:
         if _TELLS_NO_SPACE.search(str(error)):  # of a library that has its own error classes

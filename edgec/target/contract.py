@@ -126,6 +126,8 @@ class Signature:
         """The inverse of `to_json`. Raises FormatError for anything else."""
         try:
             data = json.loads(text)
+            if wrong := [n for n, (low, high) in data["dims"].items() if not 0 <= low <= high]:
+                raise ValueError(wrong)
             return Signature(
                 str(data["name"]),
                 tuple(Value(str(n), TensorType.parse(t)) for n, t in data["inputs"]),
@@ -135,7 +137,15 @@ class Signature:
                 str(data["input_tree"]),
                 str(data["output_tree"]),
             )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            MemoryError,  # of Python's parser, for text that is nested too deeply
+        ) as error:
             raise FormatError(
                 "signature", repr(text[:60]), "a signature as edgec writes it"
             ) from error

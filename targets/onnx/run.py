@@ -17,6 +17,7 @@ from edgec.ir import DType
 from edgec.target import Signature
 from edgec.targets.onnx.lower import RENAMED, SIGNATURE
 
+AGAIN = "copy the file again, or build it again"
 FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
 
@@ -47,10 +48,13 @@ class OnnxExecutable:
             )
         signature = Signature.from_json(properties[SIGNATURE])
         _check_names(path, session, signature)
+        if signature.name in self._paths:
+            got = f"{path.name} and {self._paths[signature.name].name}, both of {signature.name}"
+            raise FormatError(str(self.folder), got, "one file for each function")
         self.functions[signature.name] = signature
         self._paths[signature.name] = path
         self._sessions[signature.name] = session
-        self._renamed[signature.name] = json.loads(properties.get(RENAMED, "{}"))
+        self._renamed[signature.name] = _renamed(path, properties.get(RENAMED, "{}"))
 
     def _session(self, model: str | bytes, where: str) -> ort.InferenceSession:
         options = ort.SessionOptions()
@@ -62,9 +66,7 @@ class OnnxExecutable:
         try:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no base class of their own
-            raise FormatError(
-                where, _first_line(error), "a whole ONNX model", "build it again"
-            ) from error
+            raise FormatError(where, _first_line(error), "a whole ONNX model", AGAIN) from error
 
     # -------------------------------------------------------------- running
     def run(self, function: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -83,7 +85,7 @@ class OnnxExecutable:
         Raises ValidationError for a name that the model does not have.
         """
         signature = self._signature(function)
-        model = onnx.load(self._paths[function], load_external_data=False)
+        model = _load(self._paths[function])
         renamed = self._renamed[function]
         held = {n for node in model.graph.node for n in node.output}
         shown = {n for n in held if "/" not in n} | set(renamed.values())
@@ -125,6 +127,28 @@ class OnnxExecutable:
         except Exception as error:  # for instance an index out of range, deep inside of a kernel
             raise ValidationError(signature.name, _first_line(error)) from error
         return [torch.from_numpy(np.asarray(array)) for array in made]
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    """The model alone, without its weights. Raises FormatError for a file that changed its form."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # of protobuf, for a file that is none
+        raise FormatError(str(path), _first_line(error), "a whole ONNX model", AGAIN) from error
+    if not model.HasField("graph"):
+        raise FormatError(str(path), "no graph", "a whole ONNX model", AGAIN)
+    return model
+
+
+def _renamed(path: Path, text: str) -> dict[str, str]:
+    """Values that have another name in the file: {name in the graph: name in the file}."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict) and all(isinstance(n, str) for n in found.values()):
+        return found
+    raise FormatError(str(path), f"{RENAMED} = {text[:40]!r}", "a table of names", AGAIN)
 
 
 def _check_names(path: Path, session: ort.InferenceSession, signature: Signature) -> None:

@@ -21,6 +21,12 @@ target = "reference"
 passes = ["quantize-weights{{bits=8}}"]
 """
 
+# The command in a process of its own, with the tests' reference target.
+START = (
+    "import sys; from edgec.targets import TARGETS; from edgec.cli import main; "
+    "TARGETS['reference'] = 'tests.reference_target:Reference'; sys.exit(main())"
+)
+
 
 def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The error on standard error: the only line there, with its place in front."""
@@ -34,13 +40,9 @@ def only_error(text: str) -> str:
 
 
 def edgec(*arguments: str | bytes, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, with the tests' reference target."""
-    start = (
-        "import sys; from edgec.targets import TARGETS; from edgec.cli import main; "
-        "TARGETS['reference'] = 'tests.reference_target:Reference'; sys.exit(main())"
-    )
+    """Run the command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", start, *arguments],
+        [sys.executable, "-c", START, *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,

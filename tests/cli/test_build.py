@@ -108,3 +108,15 @@ def test_a_metric_of_ones_own_that_fails(tmp_path, capsys, monkeypatch, body, te
     line = one_line(capsys)
     assert text in line and f"{name}:score" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_the_mistakes_of_a_recipe_have_a_line_each(tmp_path, capsys) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text('modle = "m:f"\n[build.a]\nmax_drop = "much"\n')
+    assert main(["build", str(path), "-q", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: [recipe.toml] unknown key modle (did you mean model?)",
+        "error: [recipe.toml] model is missing, need a text",
+        "error: [recipe.toml] build.a.max_drop = 'much', need a number or nothing; "
+        "correct these and try again",
+    ]

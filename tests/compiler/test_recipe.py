@@ -77,13 +77,19 @@ def test_mistakes_beyond_types_are_listed_at_once(tmp_path) -> None:
         model = "hf:."
         [evaluation]
         data = "held.tsv"
+        metric = "belu"
         limit = -1
+        agreement = -5
+        min_agreement = 1.5
+        [calibration]
+        data = "recipe.toml"
         [build."a/b"]
         [build.int8]
         passes = ["quantise-weights", "quantize-weights{bits=8, gruop=32}"]
         target = "onxx"
         max_size = "6 apples"
         max_drop = -1
+        max_ratio = -0.5
         [build.int4]
         target = "onnx"
         options = {opst = 21}
@@ -92,13 +98,18 @@ def test_mistakes_beyond_types_are_listed_at_once(tmp_path) -> None:
     for part in (
         "evaluation.data = 'held.tsv', need a file beside the recipe",
         "evaluation.limit = -1",
+        "evaluation.agreement = -5, need 0 (none) or more",
+        "evaluation.min_agreement = 1.5, need a part of the texts: 0 to 1",
+        "evaluation.metric: [metric] got belu; need one of bleu",
+        "calibration.data: [data] got recipe.toml; need .tsv, .txt or .safetensors",
         "build.a/b: need a name",
         "build.int8.passes[0]: [passes] got quantise-weights",
         "did you mean quantize-weights?",
         "build.int8.passes[1]: [quantize-weights] unknown gruop",
         "build.int8.target: [targets] got 'onxx'",
         "build.int8.max_size: [size] got '6 apples'",
-        "build.int8.max_drop = -1.0",
+        "build.int8.max_drop = -1.0, need a number that is not negative",
+        "build.int8.max_ratio = -0.5",
         "build.int4.target: [onnx] unknown opst",
     ):
         assert part in text, part
@@ -109,6 +120,9 @@ def test_mistakes_beyond_types_are_listed_at_once(tmp_path) -> None:
     [
         (b"model = ", "need valid TOML"),
         (b"[build.a]\nmodel = 1\n[build.a]", "need valid TOML"),
+        (b"a = " + b"[" * 5000, "need valid TOML"),
+        (b'model = "m:f"\n[build.a]\nmax_drop = nan', "max_drop = nan, need a number"),
+        (b'model = "m:f"\n[build.a]\nmax_ratio = inf', "max_ratio = inf, need a number"),
         (b"\xff\xfe", "UTF-8"),
         (b"", "model is missing"),
         (b'model = "hf:."\nbuild = {}', "at least one variant"),

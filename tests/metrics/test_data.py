@@ -31,6 +31,7 @@ def test_pairs_and_sources_are_read(tmp_path) -> None:
     ("name", "content", "message"),
     [
         ("a.tsv", b"one\teins\nno tab\nx\ty\tz\n", r"lines \[2, 3\] of 3"),
+        ("a.tsv", b"\n\none\teins\n\nno tab\n", r"lines \[5\] of 5"),
         ("a.tsv", b"\n", "no lines"),
         ("a.tsv", b"one\t \n", r"lines \[1\]"),
         ("a.txt", b"", "no lines"),
@@ -42,6 +43,28 @@ def test_damaged_files_are_refused(tmp_path, name, content, message) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(FormatError, match=message):
         read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"x": torch.zeros(0, 64)}, r"\[0\] samples; need at least one"),
+        ({"x": torch.tensor(1.0)}, r"\[0\] samples; need at least one"),
+        ({"x": torch.zeros(2, 64), "labels": torch.zeros(3).long()}, "one count for all"),
+        ({"x": torch.zeros(2, 64), "labels": torch.zeros(2)}, "labels of float32; need whole"),
+        ({"x": torch.tensor([[1.0, torch.nan]])}, "NaN in x; need numbers"),
+        ({"y": torch.zeros(2, 64)}, "tensors y; need x"),
+    ],
+)
+def test_tensors_that_are_no_samples(tmp_path, tensors, message) -> None:
+    save_file(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(FormatError, match=message):
+        read(tmp_path / "a.safetensors")
+
+
+def test_only_the_end_of_a_line_ends_a_text(tmp_path) -> None:
+    (tmp_path / "a.txt").write_bytes("one\u2028line\x0bonly\r\ntwo".encode())
+    assert read(tmp_path / "a.txt") == Texts(("one\u2028line\x0bonly", "two"))
 
 
 def test_other_files_are_refused(tmp_path) -> None:

@@ -160,3 +160,67 @@ def test_a_signature_of_another_model(folder: Path) -> None:
     model.metadata_props.extend(other.metadata_props)
     (folder / "encode.onnx").write_bytes(model.SerializeToString())
     assert "those of its signature" in fails(folder)
+
+
+def with_property(path: Path, key: str, value: str) -> None:
+    """The same model with other metadata, as a foreign tool may write it."""
+    model = onnx.load(path, load_external_data=False)
+    kept = {p.key: p.value for p in model.metadata_props} | {key: value}
+    helper.set_model_props(model, kept)
+    path.write_bytes(model.SerializeToString())
+
+
+DEEP = pytest.param("[" * 100_000, id="deep")
+
+
+@pytest.mark.parametrize("text", ["", "[1", "[]", "3", '{"a": 1}', DEEP])
+def test_damaged_metadata(text: str, folder: Path) -> None:
+    with_property(folder / "step.onnx", "edgec.renamed", text)
+    assert "step.onnx" in fails(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"name": "step"', '"name": "step", '),
+        ('"past": [0, 32]', '"past": [0, 1e999]'),
+        ('"past": [0, 32]', '"past": 3'),
+        ('"past": [0, 32]', '"past": [5, -1]'),
+        pytest.param("i64[batch, 1]", "i64[batch, " + "(" * 5000 + "1]", id="nested"),
+        ("i64[batch, 1]", "i64[batch.x, 1]"),
+    ],
+)
+def test_a_damaged_signature(old: str, new: str, folder: Path) -> None:
+    path = folder / "step.onnx"
+    model = onnx.load(path, load_external_data=False)
+    (text,) = (p.value for p in model.metadata_props if p.key == "edgec.signature")
+    assert old in text
+    with_property(path, "edgec.signature", text.replace(old, new))
+    fails(folder)
+
+
+def test_changed_characters_of_a_signature_never_crash(folder: Path) -> None:
+    path = folder / "step.onnx"
+    model = onnx.load(path, load_external_data=False)
+    (text,) = (p.value for p in model.metadata_props if p.key == "edgec.signature")
+    for i in range(0, len(text), 7):
+        with_property(path, "edgec.signature", f"{text[:i]}{chr(ord(text[i]) ^ 2)}{text[i + 1 :]}")
+        try:
+            Onnx.load(folder).run("step", seq2seq.inputs("step"))
+        except (FormatError, ValidationError) as error:
+            assert "\n" not in str(error)
+
+
+def test_one_function_in_two_files(folder: Path) -> None:
+    (folder / "another.onnx").write_bytes((folder / "step.onnx").read_bytes())
+    assert "step.onnx" in fails(folder) and "another.onnx" in fails(folder)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"this is no model"])
+def test_a_model_that_was_damaged_after_it_was_opened(content: bytes | None, folder: Path) -> None:
+    executable = Onnx.load(folder)
+    (folder / "step.onnx").unlink()
+    if content is not None:
+        (folder / "step.onnx").write_bytes(content)
+    with pytest.raises(FormatError, match=r"step\.onnx"):
+        executable.values("step", seq2seq.inputs("step"))
