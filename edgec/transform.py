@@ -95,7 +95,8 @@ def show_option(value: Any) -> str:
 class Deviation:
     """How far a program's outputs are from those of the program before all passes.
 
-    max_ratio   greatest |got - want| / max |want|, over samples, functions and outputs
+    max_ratio   greatest |got - want| / max |want|, over samples, functions and outputs, where the
+                fillers of masks do not count
     cosine      least cosine similarity of an output
     """
 
