@@ -213,6 +213,13 @@ def is_limit(value: float) -> bool:
     return math.isfinite(value) and value >= 0
 
 
+def check_limits(limits: Mapping[str, float | None]) -> None:
+    """Raise RecipeError for the first of these limits, by option, that is none."""
+    for option, value in limits.items():
+        if value is not None and not is_limit(value):
+            raise RecipeError(option, f"{value:g}", LIMIT)
+
+
 def _error_of(key: str, check: Any) -> list[str]:
     try:
         check()

@@ -136,12 +136,11 @@ def _spelled(setting: str) -> str:
 
 def _check_settings(settings: dict[str, Any], options: dict[str, Any]) -> None:
     """Raise EdgecError for what no model could make right, before one is loaded."""
-    from edgec.errors import RecipeError
     from edgec.measure import parse_bytes
     from edgec.metrics import get_metric
     from edgec.metrics.data import check_kind
     from edgec.passes import parse_pipeline
-    from edgec.recipe import LIMIT, is_limit
+    from edgec.recipe import check_limits
     from edgec.targets import TARGETS, get_target
 
     parse_pipeline(settings["passes"] or ())
@@ -151,9 +150,7 @@ def _check_settings(settings: dict[str, Any], options: dict[str, Any]) -> None:
         check_kind(settings["data"])
     if settings["max_size"] is not None:
         parse_bytes(settings["max_size"], "--max-size")
-    for name in ("max_drop", "max_ratio"):
-        if settings[name] is not None and not is_limit(settings[name]):
-            raise RecipeError(_spelled(name), f"{settings[name]:g}", LIMIT)
+    check_limits({_spelled(name): settings[name] for name in ("max_drop", "max_ratio")})
 
 
 def _value(text: str) -> Any:

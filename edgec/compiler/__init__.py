@@ -16,6 +16,7 @@ from edgec.ir.program import Program
 from edgec.measure import parse_bytes
 from edgec.metrics import Data, get_metric, own_metric
 from edgec.passes import parse_pipeline
+from edgec.recipe import check_limits
 from edgec.release import Release
 from edgec.release.judge import Limits
 from edgec.release.publish import publishing
@@ -75,6 +76,7 @@ def compile(
         # without data the seeded inputs serve, which have no texts and no labels to score
         task = "" if data is None else str(program.metadata.get("task", ""))
         chosen = get_metric(chosen, task)
+    check_limits({"max_drop": max_drop, "max_ratio": max_ratio, "max_slowdown": max_slowdown})
     limits = Limits(
         max_drop,
         None if max_size is None else parse_bytes(max_size, "max_size"),

@@ -140,17 +140,17 @@ def make_evaluation(loaded: LoadedRecipe, model: Model) -> Evaluation:
     chosen = settings.metric if settings and settings.metric else model.metric
     if settings is None and not chosen:
         return Evaluation(get_metric(""))  # seeded inputs have no texts and no labels to score
-    metric = choose_metric(chosen, model)
+    metric = choose_metric(chosen, model, loaded.folder)
     if settings is None:
         return Evaluation(metric)
     data = load_data(loaded.path(settings.data), model.program, settings.limit)
     return Evaluation(metric, data, settings.agreement)
 
 
-def choose_metric(chosen: object, model: Model) -> Metric:
+def choose_metric(chosen: object, model: Model, folder: Path) -> Metric:
     task = str(model.program.metadata.get("task", ""))
     if isinstance(chosen, str):
-        return get_metric(chosen, task)
+        return get_metric(chosen, task, folder)
     if callable(chosen):
         return own_metric(chosen)
     raise RecipeError("metric", type(chosen).__name__, "a name or a function")

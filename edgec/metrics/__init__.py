@@ -12,6 +12,7 @@ import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -147,9 +148,10 @@ METRICS: dict[str, Metric] = {
 _USUAL = {"translate": "bleu", "classify": "top1"}
 
 
-def get_metric(name: str, task: str = "") -> Metric:
+def get_metric(name: str, task: str = "", folder: Path | None = None) -> Metric:
     """A metric by name, an own one by `package.module:function`, or the usual one of `task` for "".
 
+    The module of an own one is also looked up in `folder` (default: the working directory).
     Raises RecipeError for an unknown name or a function that cannot be imported.
     """
     name = name or _USUAL.get(task, "cosine")
@@ -159,7 +161,7 @@ def get_metric(name: str, task: str = "") -> Metric:
         near = difflib.get_close_matches(name, METRICS, 1, 0.5)
         do = f"did you mean {near[0]}?" if near else "or an own one as package.module:function"
         raise RecipeError("metric", name, f"one of {', '.join(METRICS)}", do)
-    return own_metric(find(name, "metric"), name)
+    return own_metric(find(name, "metric", folder), name)
 
 
 def own_metric(function: Callable[[Any, Any], float], name: str = "") -> Metric:

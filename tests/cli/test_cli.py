@@ -10,6 +10,7 @@ import pytest
 
 import edgec
 from edgec.cli import main
+from edgec.errors import FormatError
 from tests.cli.harness import MODEL, RECIPE, ROOT, one_line
 
 
@@ -105,6 +106,25 @@ def test_an_error_of_our_own_says_so(monkeypatch, capsys) -> None:
     assert main(["verify", "x"]) == 70
     line = "error: [internal] KeyError: 'something'; run again with --debug\n"
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(13, "Permission denied", "/a/file"), "[/a/file] got Permission denied"),
+        (SystemExit(0), "[edgec] got SystemExit(0) from code that edgec called"),
+        (FormatError("file", "a text\n of two lines", "one"), "[file] got a text of two lines;"),
+    ],
+)
+def test_errors_of_system_and_user_are_no_errors_of_our_own(
+    monkeypatch, capsys, error, text
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("edgec.release.Release.load", broken)
+    assert main(["verify", "x"]) == 2
+    assert text in one_line(capsys)
 
 
 def test_an_interrupt_has_its_own_code(monkeypatch) -> None:

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from edgec.compiler.variants import build_recipe
 from edgec.errors import CaptureError, FormatError, PassError, RecipeError, ValidationError
@@ -263,3 +265,12 @@ def test_the_metric_of_the_model_is_used_unless_the_recipe_has_one(tmp_path) -> 
     text = GOOD.replace(":scores", ":scores_with_metric").partition("[build.small]")[0]
     summary = build_recipe(load_recipe(recipe(tmp_path, text)), tmp_path / "out")
     assert summary.variants[0].metric == "top1"
+
+
+def test_a_metric_of_ones_own_may_lie_beside_the_recipe(tmp_path) -> None:
+    (tmp_path / "metric_beside.py").write_text("def one(predictions, references):\n    return 1\n")
+    text = GOOD.partition("[build.small]")[0]
+    save_file({"x": torch.zeros(2, 16)}, tmp_path / "data.safetensors")
+    text += '[evaluation]\ndata = "data.safetensors"\nmetric = "metric_beside:one"\n'
+    summary = build_recipe(load_recipe(recipe(tmp_path, text)), tmp_path / "out")
+    assert summary.variants[0].metric == "metric_beside:one"
