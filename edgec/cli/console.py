@@ -94,7 +94,7 @@ def error_lines(error: BaseException) -> list[str]:
     mistakes = error.got.split("\n  ") if isinstance(error, EdgecError) else []
     if not isinstance(error, EdgecError) or len(mistakes) == 1:
         return [_joined(str(error))]
-    lines = [f"[{error.where}] {_joined(mistake)}" for mistake in mistakes]
+    lines = [m if m.startswith("[") else f"[{error.where}] {m}" for m in map(_joined, mistakes)]
     return [*lines[:-1], "; ".join(filter(None, (lines[-1], error.do)))]
 
 

@@ -32,8 +32,9 @@ def _check_names(given: dict[str, Any], types: dict[str, TensorType]) -> None:
     problems = [f"missing --input {_some(missing)}"] if missing else []
     problems += [f"unknown --input {_some(unknown)}"] if unknown else []
     if problems:
+        need = f"--input {_some(list(types))}" if unknown else ""
         do = "`edgec inspect` shows the signature"
-        raise ValidationError("run", "; ".join(problems), f"--input {_some(list(types))}", do)
+        raise ValidationError("run", "; ".join(problems), need, do)
 
 
 def _some(names: list[str]) -> str:

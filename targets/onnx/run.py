@@ -169,4 +169,6 @@ def _to_numpy(tensor: torch.Tensor) -> np.ndarray:
 def _first_line(error: Exception) -> str:
     """onnxruntime's message without its error codes and build paths."""
     text = str(error).strip().splitlines()
-    return text[0].split(" : ")[-1][:200] if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    return text[0].split(" : ")[-1].split("Status Message: ")[-1][:200]

@@ -110,6 +110,13 @@ def test_a_metric_of_ones_own_that_fails(tmp_path, capsys, monkeypatch, body, te
     assert not (tmp_path / "out").exists()
 
 
+def test_several_wrong_passes_have_a_line_each(tmp_path, capsys) -> None:
+    assert build(tmp_path, "--pass", "quantise-weights", "--pass", "cast-weights{to=f8}") == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: [passes] got quantise-weights; need one of ")
+    assert second.startswith("error: [cast-weights] ")
+
+
 def test_the_mistakes_of_a_recipe_have_a_line_each(tmp_path, capsys) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('modle = "m:f"\n[build.a]\nmax_drop = "much"\n')
