@@ -22,6 +22,7 @@ PASSES: dict[str, str] = {
     "eliminate-dead-code": "edgec.passes.eliminate_dead_code:EliminateDeadCode",
     "fold-constants": "edgec.passes.fold_constants:FoldConstants",
     "fuse": "edgec.passes.fuse:Fuse",
+    "gptq": "edgec.passes.gptq:Gptq",
     "quantize-weights": "edgec.passes.quantize_weights:QuantizeWeights",
 }
 

@@ -9,7 +9,7 @@ import torch
 
 from edgec.errors import PassError
 from edgec.ir import Constant, Dense, DType, Exactness, Program
-from edgec.passes.quantize_weights import relative_error
+from edgec.passes.affine_weights import relative_error
 from edgec.passes.weights import Selection
 from edgec.transform import Pass, PassResult
 

@@ -1,0 +1,195 @@
+"""GPTQ: weights rounded one input after the other, with what rounding loses made up by the rest.
+
+The loss of a row w of W[N, K] is that of its product with the inputs X[K, S] of calibration:
+||(w - w') X||^2 = (w - w') H (w - w')^T with H = X X^T. Rows do not interact, so that all of them
+are rounded at once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from edgec.errors import PassError
+from edgec.passes.numerics.affine import dequantize, quantize
+from edgec.passes.numerics.grid import Grid, Rounded, decoded
+
+Order = Literal["activation", "natural"]
+BLOCK = 128  # inputs whose updates of later inputs are made in one product
+
+
+class Hessian:
+    """H = X X^T, summed up call by call: f64[K, K]."""
+
+    def __init__(self, length: int) -> None:
+        self.matrix = torch.zeros(length, length, dtype=torch.float64)
+
+    def add(self, x: Tensor) -> None:
+        """Inputs T[*S, K]."""
+        rows = x.reshape(-1, x.shape[-1]).float()
+        self.matrix += rows.T @ rows
+
+
+def loss(w: Tensor, made: Tensor, hessian: Tensor) -> Tensor:
+    """f64[N] = (w - w') H (w - w')^T for w, w' f32[N, K] and H f64[K, K]."""
+    d = (w - made).double()
+    return ((d @ hessian) * d).sum(1).clamp_min(0)
+
+
+def gptq(
+    w: Tensor,
+    hessian: Tensor,
+    grid: Grid,
+    damping: float = 0.01,
+    order: Order = "activation",
+    kept: Tensor | None = None,
+) -> Rounded:
+    """Codes and scales for w f32[N, K], finite, that lose little of w X, for H = X X^T f64[K, K].
+
+    damping   added to the diagonal of H, as a part of its mean
+    order     "activation": inputs of the greatest power first, scales from the weights as they are;
+              "natural": from the first input to the last, the scales of a group from its weights
+              after the updates of all inputs before it
+    kept      bool[N, K]: weights under a mask; what it leaves out is 0, and made up for
+
+    No row loses more than by rounding to nearest: where it would, it is rounded to nearest.
+    Raises PassError for a Hessian that is not finite or of another size.
+
+    Source   Frantar et al. 2022, arXiv:2210.17323, algorithm 1 (eq. 2 and 3 by the rows of the
+             Cholesky factor of H^-1, lazy updates of blocks); activation order and static groups
+             are those of its code.
+    Differs  Inputs without power keep their weights, rounded to nearest, where the paper's code
+             sets them to 0. Scales are rounded to what is stored before the codes are computed.
+             The rows that gain nothing stay rounded to nearest.
+    """
+    _check(w, hessian)
+    nearest = grid.nearest(w)
+    if not bool(nearest[1].isfinite().all()):
+        return nearest
+    power = hessian.diagonal()
+    moved = torch.arange(w.shape[1])
+    if order == "activation":
+        moved = torch.argsort(power, descending=True, stable=True)
+    factor = inverse_factor(hessian[moved][:, moved], damping)
+    if order == "activation" or not grid.group:
+        walk = _Walk(w[:, moved], factor, grid, moved, (nearest[1], nearest[2]), kept)
+    else:
+        walk = _Walk(w, factor, grid, moved, None, kept)
+    return _better(w, hessian, walk.run(), nearest, kept)
+
+
+def _check(w: Tensor, hessian: Tensor) -> None:
+    length = w.shape[1]
+    if tuple(hessian.shape) != (length, length):
+        need = f"[{length}, {length}] for weights {list(w.shape)}"
+        raise PassError("gptq", f"a Hessian {list(hessian.shape)}", need)
+    if not bool(hessian.isfinite().all()):
+        raise PassError("gptq", "activations with NaN or infinite squares", "finite ones")
+
+
+def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
+    """f32[K, K]: U, upper triangular, with U^T U = (H + damping mean(diag H) I)^-1.
+
+    An input without power gets the mean power, and no correlations. The damping is raised tenfold
+    until the matrix is positive definite to working precision.
+    """
+    h = hessian.clone()
+    power = h.diagonal()
+    mean = float(power.mean()) or 1.0
+    power[power <= 0] = mean
+    for _ in range(12):
+        damped = h + torch.eye(h.shape[0], dtype=h.dtype) * (damping * mean)
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not int(failed):
+            inverse = torch.cholesky_inverse(lower)
+            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
+            if not int(failed):
+                factor: Tensor = upper.float()
+                return factor
+        damping = max(damping * 10, 1e-8)
+    raise PassError("gptq", "a Hessian that is not positive definite", "X X^T of real inputs")
+
+
+class _Walk:
+    """One pass over the inputs, in the order `moved` of the columns of w and of the factor."""
+
+    def __init__(
+        self,
+        w: Tensor,
+        factor: Tensor,
+        grid: Grid,
+        moved: Tensor,
+        fixed: tuple[Tensor, Tensor | None] | None,
+        kept: Tensor | None,
+    ) -> None:
+        self.factor, self.grid = factor, grid
+        self.w = w.T.clone(memory_format=torch.contiguous_format)  # inputs are rows here
+        self.kept = None if kept is None else kept[:, moved].T
+        self.moved = moved
+        rows, length = w.shape
+        self.group = grid.group or length
+        shape = rows, length // self.group
+        self.scale = fixed[0] if fixed else torch.ones(shape, dtype=grid.dtype)
+        self.zero = fixed[1] if fixed else None if grid.symmetric else torch.zeros(shape).char()
+        self.fixed = fixed is not None
+        self.codes = torch.zeros(length, rows, dtype=torch.int8)
+
+    def run(self) -> Rounded:
+        length = self.w.shape[0]
+        step = BLOCK if self.fixed else -(-BLOCK // self.group) * self.group
+        for start in range(0, length, step):
+            stop = min(start + step, length)
+            errors = self._block(start, stop)
+            self.w[stop:] -= self.factor[start:stop, stop:].T @ errors
+        codes = torch.empty_like(self.codes)
+        codes[self.moved] = self.codes
+        return codes.T.contiguous(), self.scale, self.zero
+
+    def _block(self, start: int, stop: int) -> Tensor:
+        """Round the inputs [start, stop); f32[stop - start, N], their errors as parts of U's
+        diagonal.
+        """
+        part, factor = self.w[start:stop], self.factor[start:stop, start:stop]
+        errors = torch.zeros_like(part)
+        for i, column in enumerate(range(start, stop)):
+            if not self.fixed and column % self.group == 0:
+                self._fit(column)
+            made = self._round(column, part[i])
+            errors[i] = (part[i] - made) / factor[i, i]
+            part[i + 1 :].addr_(factor[i, i + 1 :], errors[i], alpha=-1)
+        return errors
+
+    def _fit(self, column: int) -> None:
+        group = column // self.group
+        scale, zero = self.grid.fit(self.w[column : column + self.group].T)
+        self.scale[:, group] = scale[:, 0]
+        if self.zero is not None and zero is not None:
+            self.zero[:, group] = zero[:, 0]
+
+    def _round(self, column: int, w: Tensor) -> Tensor:
+        """Set the codes of an input; f32[N], what they decode to."""
+        group = int(self.moved[column]) // self.group
+        scale = self.scale[:, group]
+        zero = None if self.zero is None else self.zero[:, group].float()
+        code = quantize(w.unsqueeze(-1), scale, zero, self.grid.codes)
+        made = dequantize(code, scale, zero).squeeze(-1)
+        self.codes[column] = code.squeeze(-1)
+        return made if self.kept is None else made * self.kept[column]
+
+
+def _better(
+    w: Tensor, hessian: Tensor, found: Rounded, nearest: Rounded, kept: Tensor | None
+) -> Rounded:
+    """Row by row what loses less."""
+
+    def lost(rounded: Rounded) -> Tensor:
+        made = decoded(rounded)
+        return loss(w, made if kept is None else made * kept, hessian)
+
+    worse = (lost(found) >= lost(nearest)).unsqueeze(1)
+    codes, scale = (torch.where(worse, nearest[i], found[i]) for i in (0, 1))  # type: ignore[arg-type]
+    if found[2] is None or nearest[2] is None:
+        return codes, scale, None
+    return codes, scale, torch.where(worse, nearest[2], found[2])

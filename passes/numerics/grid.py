@@ -1,0 +1,49 @@
+"""Grids of affine codes: which codes, groups, scales and zero points a weight is rounded to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgec.passes.numerics.affine import Codes, choose_scales, dequantize, quantize
+
+Rounded = tuple[Tensor, Tensor, Tensor | None]
+"""Codes i8[N, K], scales T[N, K/G], zero points i8[N, K/G] or None."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What weights are rounded to.
+
+    codes       interval of the codes
+    group       G: weights of a row that share a scale; 0: the whole row
+    dtype       that scales are stored in
+    symmetric   no zero points
+    scales      "mse" or "absmax", see `affine.choose_scales`
+    """
+
+    codes: Codes
+    group: int
+    dtype: torch.dtype
+    symmetric: bool = True
+    scales: str = "mse"
+
+    def fit(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Scale T[N, K/G] and zero points of f32[N, K]."""
+        blocks = w.unflatten(1, (-1, self.group or w.shape[1]))
+        return choose_scales(blocks, self.codes, self.dtype, self.symmetric, self.scales)
+
+    def nearest(self, w: Tensor) -> Rounded:
+        """f32[N, K] rounded to nearest."""
+        scale, zero = self.fit(w)
+        blocks = w.unflatten(1, (-1, self.group or w.shape[1]))
+        return quantize(blocks, scale, zero, self.codes).flatten(1), scale, zero
+
+
+def decoded(rounded: Rounded) -> Tensor:
+    """f32[N, K]."""
+    codes, scale, zero = rounded
+    zeros = None if zero is None else zero.float()
+    return dequantize(codes.unflatten(1, (scale.shape[1], -1)), scale, zeros).flatten(1)
