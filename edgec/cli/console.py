@@ -116,7 +116,7 @@ def usage_error(error: Exception) -> int | None:
         return None
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "edgec"
-    text = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+    text = _joined(error.format_message()).rstrip(".")  # type: ignore[attr-defined]
     print(f"error: [command line] {text}; see {command} --help", file=sys.stderr, flush=True)
     return 2
 
@@ -141,4 +141,6 @@ def check_text(texts: Sequence[str], where: str = "command line") -> None:
             text.encode()
         except UnicodeEncodeError as error:
             shown = ascii(text)[:60]
-            raise FormatError(where, f"bytes that are no text in {shown} ({i})", "UTF-8") from error
+            raise FormatError(
+                where, f"bytes that are no text in {shown}, argument {i}", "UTF-8"
+            ) from error

@@ -57,6 +57,7 @@ def test_verdicts_have_exit_codes_of_their_own(tmp_path, capsys, options, code, 
     [
         (["build"], "Missing argument"),
         (["buidl"], "Did you mean 'build'"),
+        (["two\nlines"], "No such command"),
         (["build", MODEL, "--bits", "4"], "No such option: --bits"),
         (["build", MODEL, "--max-drop", "much"], "--max-drop"),
         (["build", MODEL, "--pass", "quantize-weight"], "did you mean quantize-weights?"),
