@@ -16,6 +16,7 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
+from edgec.capture.conditions import Decision, recorded
 from edgec.capture.registry import has_rule
 from edgec.capture.sizes import symbolic_sizes
 from edgec.capture.source import error_line
@@ -82,22 +83,25 @@ def check_inputs(module: nn.Module, inputs: Sequence[Any]) -> None:
         raise CaptureError("capture", f"{len(inputs)} inputs", takes, str(error)) from error
 
 
-def export(module: nn.Module, inputs: tuple[Any, ...], dynamic_shapes: Any) -> ExportedProgram:
+def export(
+    module: nn.Module, inputs: tuple[Any, ...], dynamic_shapes: Any
+) -> tuple[ExportedProgram, list[Decision]]:
     """`torch.export` of a frozen module, functional, in operators that have a rule where torch
-    knows how.
+    knows how; and the conditions on sizes under which it holds.
 
     Raises CaptureError, one readable line, for whatever torch refuses.
     """
     try:
         with quiet(), plain_attention(), symbolic_sizes():
-            exported = torch.export.export(
-                module,
-                inputs,
-                dynamic_shapes=dynamic_shapes,
-                strict=False,
-                prefer_deferred_runtime_asserts_over_guards=True,
-            ).run_decompositions({})
-            return decompose(exported)
+            with recorded() as conditions:
+                exported = torch.export.export(
+                    module,
+                    inputs,
+                    dynamic_shapes=dynamic_shapes,
+                    strict=False,
+                    prefer_deferred_runtime_asserts_over_guards=True,
+                )
+            return decompose(exported.run_decompositions({})), conditions
     except EdgecError:
         raise
     except Exception as error:  # torch raises dozens of types, builtin ones among them

@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 import edgec.capture.aten
 import edgec.ops  # noqa: F401 - the two imports register rules and ops
+from edgec.capture.conditions import apply_conditions
 from edgec.capture.constants import ConstantPool
 from edgec.capture.exporting import check_inputs, export, frozen
 from edgec.capture.importer import Importer, drop_dead_nodes, flat_values
@@ -92,7 +93,9 @@ def _graph(name: str, function: Function, pool: ConstantPool, adapt: bool) -> Gr
     leaves = pytree.tree_leaves(tuple(function.inputs))
     tensors = flat_values(leaves)
     with frozen(function.module), _adapted(function.module, adapt), symbolic_time(function.module):
-        exported = export(function.module, tuple(function.inputs), function.dynamic_shapes)
+        exported, conditions = export(
+            function.module, tuple(function.inputs), function.dynamic_shapes
+        )
 
     wishes = leaf_shapes(function.module, function.inputs, function.dynamic_shapes)
     specs = [wish for leaf, wish in zip(leaves, wishes, strict=True) if leaf is not None]
@@ -104,13 +107,9 @@ def _graph(name: str, function: Function, pool: ConstantPool, adapt: bool) -> Gr
     shapes = [(n, fake, real) for n, (_, fake), real in zip(names, holders, tensors, strict=True)]
     symbols = name_symbols(shapes, specs)
     define_items(exported, symbols)
+    ranges = apply_conditions(conditions, symbols, dim_ranges(exported, symbols))
     types = [TensorType(DType.of(f.dtype), symbols.shape(f.shape)) for _, f, _ in shapes]
-    b = Builder.new(
-        name,
-        list(zip(names, types, strict=True)),
-        pool.constants,
-        dim_ranges(exported, symbols),
-    )
+    b = Builder.new(name, list(zip(names, types, strict=True)), pool.constants, ranges)
     outputs = Importer(exported, symbols, b, pool).run(
         {holder: n for (holder, _), n in zip(holders, names, strict=True)}
     )
@@ -146,7 +145,8 @@ def _adapted(module: nn.Module, adapt: bool) -> Iterator[None]:
     if not adapt or "transformers" not in sys.modules:
         yield
         return
+    from edgec.capture.experts import static_experts
     from edgec.capture.transformers import adapted
 
-    with adapted(module):
+    with adapted(module), static_experts(module):
         yield

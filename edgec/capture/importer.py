@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch.export import ExportedProgram
-from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind, OutputSpec
 
 from edgec.capture.application import apply
 from edgec.capture.call import Call, Complex
@@ -75,7 +75,7 @@ class Importer:
             name = _user_operator(node)
             self._missing[name] += 1
             self._missing_lines.setdefault(name, self.b.source)
-            self._results[node] = self._stand_in(call)
+            self._results[node] = self._stand_in(call, node)
             return
         try:
             arguments = schema_arguments(node.target, node.args, node.kwargs)
@@ -83,7 +83,7 @@ class Importer:
             self._check(call, result, node)
         except (UnsupportedCall, EdgecError) as error:
             self._problems.append(f"{_at(str(node.target), self.b.source)}: {error}")
-            result = self._stand_in(call)
+            result = self._stand_in(call, node)
         self._results[node] = result
 
     def _load(self, argument: Any) -> Any:
@@ -134,11 +134,11 @@ class Importer:
         dtype = value.dtype.to_real() if value.dtype.is_complex else value.dtype
         return TensorType(DType.of(dtype), self.symbols.shape(value.shape))
 
-    def _stand_in(self, call: Call) -> Any:
+    def _stand_in(self, call: Call, node: fx.Node) -> Any:
         """Values of the right types, so that the calls after an unsupported one are looked at
         too."""
         made = [None if t is None else call.zeros(t) for t in call.types]
-        return made[0] if len(made) == 1 else made
+        return made if isinstance(node.meta.get("val"), list | tuple) else made[0]
 
     def _check(self, call: Call, result: Any, node: fx.Node) -> None:
         """The rule's results must have torch's dtypes, and torch's sizes for the example inputs."""
@@ -154,21 +154,13 @@ class Importer:
     # -------------------------------------------------------------- the end
     def _outputs(self, graph: fx.Graph) -> list[Value]:
         (last,) = (n for n in graph.nodes if n.op == "output")
-        made = []
-        written = []
-        for spec, argument in zip(
-            self.exported.graph_signature.output_specs, last.args[0], strict=True
-        ):
-            if spec.kind is OutputKind.BUFFER_MUTATION:
-                written.append(str(spec.target))
-            elif spec.kind is OutputKind.USER_OUTPUT and not _is_none(spec.arg):
-                loaded = self._load(argument)
-                made.append(self._output(loaded))
-        if written:
-            got = f"a forward that writes into the buffers {', '.join(written)}"
-            do = "return the new value as an output and take the old one as an input"
-            raise CaptureError("capture", got, "a forward without state", do)
-        return made
+        specs = self.exported.graph_signature.output_specs
+        _refuse_state(specs)
+        return [
+            self._output(self._load(argument))
+            for spec, argument in zip(specs, last.args[0], strict=True)
+            if not _is_none(spec.arg)
+        ]
 
     def _output(self, number: Any) -> Value:
         """A result of the module: a tensor, or a size or number as a rank-0 value."""
@@ -210,6 +202,23 @@ def _user_operator(node: fx.Node) -> str:
 def _at(target: str, line: str, count: int = 1) -> str:
     times = f" x{count}" if count > 1 else ""
     return f"{target}{times}" + (f" ({line})" if line else "")
+
+
+_STATE = {
+    OutputKind.BUFFER_MUTATION: "the buffer",
+    OutputKind.PARAMETER_MUTATION: "the parameter",
+    OutputKind.USER_INPUT_MUTATION: "the input",
+}
+
+
+def _refuse_state(specs: Sequence[OutputSpec]) -> None:
+    """Raise CaptureError for results that are none of the caller's: what the module writes into."""
+    odd = [s for s in specs if s.kind is not OutputKind.USER_OUTPUT]
+    if odd:
+        named = [f"{_STATE.get(s.kind, s.kind.name)} {s.target or s.arg.name}" for s in odd]
+        got = f"a forward that writes into {', '.join(named)}"
+        do = "return the new value as an output and take the old one as an input"
+        raise CaptureError("capture", got, "a forward without state", do)
 
 
 def _is_none(argument: Any) -> bool:

@@ -48,6 +48,10 @@ class Symbols:
         """An int or SymInt as a dimension. Raises CaptureError for what the IR cannot express."""
         return int(size) if isinstance(size, int) else dims.normal(self.expr(size.node.expr))
 
+    def dim_of(self, symbol: sympy.Symbol) -> Dim:
+        """What one of torch's symbols stands for."""
+        return dims.normal(self._symbol(symbol))
+
     def shape(self, shape: Any) -> tuple[Dim, ...]:
         return tuple(self.dim(size) for size in shape)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import subprocess
 import sys
 
@@ -148,14 +149,14 @@ def test_rounded_sizes() -> None:
         return (
             x[:, : n // 2],
             x.new_zeros(-(-n // 4)),
-            x.new_zeros(int(n * 1.5)),
+            x.new_zeros(math.floor(n * 1.5)),
             x.new_zeros(n % 3 + 1),
         )
 
     program = edgec.capture(
         Wrapped(forward), (torch.ones(2, 8),), (({1: Dim("n", min=5, max=99)},),)
     )
-    for n in (4, 7, 11, 98):
+    for n in (5, 7, 11, 98):
         want = forward(torch.ones(2, n))
         assert [g.shape for g in program.run(torch.ones(2, n))] == [w.shape for w in want]
 
@@ -358,6 +359,21 @@ def test_buffers_that_forward_writes() -> None:
             return x * self.calls
 
     assert "calls" in refused(Counter(), (torch.ones(2),))
+
+
+def test_inputs_that_forward_writes() -> None:
+    def forward(x):
+        x.add_(1)
+        return x * 2
+
+    assert "the input inputs_0" in refused(Wrapped(forward), (torch.ones(2),))
+
+
+def test_branches_that_are_captured_whole() -> None:
+    def forward(x):
+        return torch.cond(x.sum() > 0, lambda v: v * 2, lambda v: v + 1, (x,))
+
+    assert "cond" in refused(Wrapped(forward), (torch.ones(2),))
 
 
 def test_random_numbers_are_refused() -> None:

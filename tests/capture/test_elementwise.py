@@ -172,6 +172,29 @@ def test_clamping() -> None:
 
 
 # ------------------------------------------------------------------ promotion
+def test_zeros_keep_their_sign_and_nan_stays() -> None:
+    odd = [0.0, -0.0, 1.0, -2.0, math.inf, -math.inf]
+    tensors = {"a": torch.tensor(odd), "b": torch.tensor(odd).unsqueeze(1)}
+    cases = {
+        "copysign": lambda t: 1 / torch.copysign(t.a, t.b),
+        "copysign_scalar": lambda t: 1 / torch.copysign(t.a, -0.0),
+        "signbit": lambda t: torch.signbit(t.a),
+        "xlogy": lambda t: torch.xlogy(t.a, t.b),
+        "xlogy_nan": lambda t: torch.xlogy(t.a, math.nan),
+    }
+    check_family(cases, tensors)
+
+
+def test_clamping_integers_that_no_float_has() -> None:
+    cases = {
+        "max": lambda t: t.n.clamp(max=2**53 + 1),
+        "min": lambda t: t.n.clamp(min=-(2**62) - 1),
+        "both": lambda t: t.n.clamp(-(2**53) - 1, 2**60 + 1),
+    }
+    n = torch.tensor([2**53 + 5, -(2**63) + 7, 3, 2**62 + 1])
+    check_family(cases, {"n": n})
+
+
 def test_mixed_dtypes_are_promoted_as_torch_does() -> None:
     cases = {
         "int_plus_float": lambda t: t.i + t.x,

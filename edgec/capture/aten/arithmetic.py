@@ -137,7 +137,10 @@ def clamp(c: Call, x: Value, low: Scalar | None, high: Scalar | None) -> Value:
 
 
 def _plain(bound: Scalar | None) -> bool:
-    return bound is None or isinstance(bound, int | float)
+    """Whether the op's attribute, a float, is exactly this bound."""
+    if isinstance(bound, int):
+        return abs(bound) <= 2**53
+    return bound is None or isinstance(bound, float)
 
 
 @aten("clamp.Tensor", "clip.Tensor")
@@ -196,14 +199,30 @@ def hypot(c: Call, a: Value, b: Value) -> Value:
 
 @aten("xlogy.Tensor", "xlogy.Scalar_Self", "xlogy.Scalar_Other", "special_xlogy")
 def xlogy(c: Call, a: Scalar, b: Scalar) -> Value:
+    """x log y; 0 where x = 0, whatever y is, unless that is NaN."""
     x, y = c.promoted(a, b, dtype=c.dtype)
-    zero = c.number(0.0, c.dtype)
-    logarithm = c.b.log(c.b.where(c.b.eq(x, zero), c.number(1.0, c.dtype), y))
+    nothing = c.b.logical_and(c.b.eq(x, c.number(0.0, c.dtype)), c.b.eq(y, y))
+    logarithm = c.b.log(c.b.where(nothing, c.number(1.0, c.dtype), y))
     return c.value(c.b.mul(x, logarithm))
 
 
 @aten("copysign.Tensor", "copysign.Scalar")
 def copysign(c: Call, a: Value, b: Scalar) -> Value:
+    """|a| with the sign of b; NaN counts as positive."""
     x, y = c.promoted(a, b, dtype=c.dtype)
     size = c.b.abs(x)
-    return c.value(c.b.where(c.b.lt(y, c.number(0.0, c.dtype)), c.b.neg(size), size))
+    return c.value(c.b.where(_negative(c, y), c.b.neg(size), size))
+
+
+@aten("signbit")
+def signbit(c: Call, x: Value) -> Value:
+    return _negative(c, x)
+
+
+def _negative(c: Call, x: Value) -> Value:
+    """Whether the sign of x is a minus: x < 0, or x = -0.0, whose reciprocal is -inf."""
+    zero = c.operand(0, x.type.dtype)
+    below = c.b.lt(x, zero)
+    if not x.type.dtype.is_float:
+        return c.value(below)
+    return c.value(c.b.logical_or(below, c.b.lt(c.b.reciprocal(x), zero)))

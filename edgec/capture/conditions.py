@@ -1,0 +1,202 @@
+"""Conditions on sizes under which an export holds.
+
+An export may follow the side of a branch that the example took, or need `seq % 4 == 0` for a
+reshape, which torch puts off until run time. A program has no assertions: what holds over the whole
+ranges of the dimensions is dropped, what leaves an interval around the example narrows the range of
+its dimension, and anything else is refused.
+
+Only what a module's code decides counts. Inside of its operators torch decides on sizes too, mostly
+on strides and memory formats, which no value depends on: batch 1 must not be lost to them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import sympy
+import torch
+from torch.fx.experimental.sym_node import SymNode
+
+from edgec.capture.symbols import Symbols
+from edgec.errors import CaptureError
+from edgec.ir import dims
+from edgec.ir.graph import Range
+
+_EVERY = 4096  # sizes of one dimension that are all tried, on both sides of the example's
+_SAMPLES = 24  # sizes of each dimension that are tried together with those of others
+_TORCH = str(Path(torch.__file__).parent)
+_MACHINERY = (f"{_TORCH}/fx/", f"{_TORCH}/__init__.py", f"{_TORCH}/utils/")
+_CHECKED_AGAIN = "TensorCompare.cpp"  # where the assertions of a graph, torch's own included, run
+_LAYERS = f"{_TORCH}/nn/"  # modules and functions in Python, which read as a user's
+
+Decision: TypeAlias = tuple[SymNode, bool]  # an expression and the value it was taken for
+Holds: TypeAlias = Callable[[Mapping[str, int]], bool]
+
+
+# ------------------------------------------------------------------ recording
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Decision]]:
+    """Within the block, conditions on sizes that code outside of torch's operators decides or
+    requires are collected; each is true for the example."""
+    found: list[Decision] = []
+    decide, require = SymNode.guard_bool, SymNode.expect_true
+
+    def guard_bool(self: Any, file: str, line: int) -> bool:
+        answer: bool = decide(self, file, line)
+        # a file is named where C++ asks; Python's `if` names none
+        if not file and _is_symbolic(self) and _in_users_code():
+            found.append((self, answer))
+        return answer
+
+    def expect_true(self: Any, file: str, line: int) -> bool:
+        if _is_symbolic(self) and not file.endswith(_CHECKED_AGAIN):
+            found.append((self, True))
+        answer: bool = require(self, file, line)
+        return answer
+
+    ours, torchs = (guard_bool, expect_true), (decide, require)
+    _replace(ours)
+    try:
+        yield found
+    finally:
+        _replace(torchs)
+
+
+def _replace(functions: tuple[Any, Any]) -> None:
+    for name, function in zip(("guard_bool", "expect_true"), functions, strict=True):
+        setattr(SymNode, name, function)
+
+
+def _is_symbolic(node: Any) -> bool:
+    return node.shape_env is not None and bool(node.expr.free_symbols)
+
+
+def _in_users_code() -> bool:
+    """Whether the innermost frame that is no machinery of symbolic sizes is outside of torch."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_MACHINERY):
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    return file.startswith(_LAYERS) or not file.startswith((_TORCH, "<"))
+
+
+# ------------------------------------------------------------------ ranges
+def apply_conditions(
+    found: Sequence[Decision], symbols: Symbols, ranges: Mapping[str, Range]
+) -> dict[str, Range]:
+    """The ranges of the dimensions within which every recorded condition holds.
+
+    Raises CaptureError that lists all conditions which no interval of one dimension expresses.
+    """
+    narrowed = dict(ranges)
+    refused: dict[str, None] = {}
+    for text, names, holds in _conditions(found, symbols):
+        if len(names) > 1:
+            ok = all(map(holds, _grid(names, narrowed, symbols)))
+        else:
+            ok = _narrow(names[0], holds, narrowed, symbols.hints, "!=" in text)
+        if not ok:
+            refused[text] = None
+    if refused:
+        got = f"sizes with conditions, {'; '.join(refused)}"
+        do = 'state them in dynamic_shapes, e.g. as 4*Dim("quarter") or with a tighter max'
+        raise CaptureError("capture", got, "conditions that hold over the whole ranges", do)
+    return narrowed
+
+
+def _conditions(
+    found: Sequence[Decision], symbols: Symbols
+) -> Iterator[tuple[str, list[str], Holds]]:
+    """Text, named dimensions and test of each condition that sizes decide."""
+    for condition in dict.fromkeys(_equation(*decision) for decision in found):
+        if not all(symbols.knows(s.name) for s in condition.free_symbols):
+            continue  # on values: torch has refused it, or a size that cannot be expressed will be
+        used = sorted(dims.names([symbols.dim_of(s) for s in condition.free_symbols]))
+        if used:
+            yield _text(condition, symbols), used, _test(condition, symbols)
+
+
+def _equation(node: SymNode, value: bool) -> sympy.Basic:
+    """The condition that an expression has this value; torch has replaced equal symbols by now."""
+    return node.expr if value else sympy.Not(node.expr)
+
+
+def _test(condition: sympy.Basic, symbols: Symbols) -> Holds:
+    """Whether a condition holds for given sizes; a division by zero counts as false."""
+    value = dims.normal(symbols.condition(condition))
+
+    def holds(sizes: Mapping[str, int]) -> bool:
+        try:
+            return dims.evaluate(value, sizes) != 0
+        except ZeroDivisionError:
+            return False
+
+    return holds
+
+
+def _text(condition: Any, symbols: Symbols) -> str:
+    """A condition in the user's names: `Eq(seq%4, 0)` reads `seq%4 == 0`."""
+    signs = {"Equality": "==", "Unequality": "!=", "Or": "or", "And": "and"}
+    name = type(condition).__name__
+    if name in ("Or", "And"):
+        return f" {signs[name]} ".join(sorted(_text(a, symbols) for a in condition.args))
+    sign = signs.get(name, getattr(condition, "rel_op", ""))
+    if not sign:
+        return str(condition)
+    left, right = (dims.show(dims.normal(symbols.expr(a))) for a in condition.args)
+    return f"{left} {sign} {right}"
+
+
+def _narrow(
+    name: str,
+    holds: Holds,
+    ranges: dict[str, Range],
+    hints: Mapping[str, int],
+    any_interval: bool,
+) -> bool:
+    """Narrow the range of one dimension to where the condition holds; whether that says all.
+
+    any_interval   the sizes on the other side of a gap may be given up: the example took one
+                   branch
+    """
+    low, hint, high = ranges[name].min, hints[name], ranges[name].max
+    below = next((n for n in _down(low, hint) if not holds({name: n})), None)
+    above = next((n for n in _up(hint, high) if not holds({name: n})), None)
+    inside = Range(low if below is None else below + 1, high if above is None else above - 1)
+    if not holds({name: hint}):
+        return False
+    outside = [n for n in _tried(low, hint, high) if n not in inside and holds({name: n})]
+    if outside and not any_interval:
+        return False
+    ranges[name] = inside
+    return True
+
+
+def _down(low: int, hint: int) -> Iterator[int]:
+    return iter(range(hint, max(low, hint - _EVERY) - 1, -1))
+
+
+def _up(hint: int, high: int) -> Iterator[int]:
+    return iter(range(hint, min(high, hint + _EVERY) + 1))
+
+
+def _tried(low: int, hint: int, high: int) -> list[int]:
+    return [*_down(low, hint), *_up(hint, high)]
+
+
+def _grid(
+    names: list[str], ranges: Mapping[str, Range], symbols: Symbols
+) -> Iterator[dict[str, int]]:
+    """Sizes for several dimensions: all pairs of their bounds, of small ones and the example's."""
+    columns = []
+    for name in names:
+        low, high, hint = ranges[name].min, ranges[name].max, symbols.hints[name]
+        near = [*range(low, low + 8), *range(hint - 3, hint + 4), 64, 101, 640, high - 1, high]
+        columns.append(sorted({n for n in near if low <= n <= high})[:_SAMPLES])
+    for sizes in itertools.islice(itertools.product(*columns), _SAMPLES**2):
+        yield dict(zip(names, sizes, strict=True))
