@@ -127,14 +127,15 @@ def _equation(node: SymNode, value: bool) -> sympy.Basic:
 
 
 def _test(condition: sympy.Basic, symbols: Symbols) -> Holds:
-    """Whether a condition holds for given sizes; a division by zero counts as false."""
+    """Whether a condition holds for given sizes; empty ones by which it
+    divides say nothing about it."""
     value = dims.normal(symbols.condition(condition))
 
     def holds(sizes: Mapping[str, int]) -> bool:
         try:
             return dims.evaluate(value, sizes) != 0
         except ZeroDivisionError:
-            return False
+            return True
 
     return holds
 
