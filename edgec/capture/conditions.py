@@ -3,7 +3,9 @@
 An export may follow the side of a branch that the example took, or need `seq % 4 == 0` for a
 reshape, which torch puts off until run time. A program has no assertions: what holds over the whole
 ranges of the dimensions is dropped, what leaves an interval around the example narrows the range of
-its dimension, and anything else is refused.
+its dimension. What is left is refused where a branch was taken for the sizes of one dimension,
+since others would get wrong values in silence; and told, in the program's metadata and in every
+release, where it was only required (a reshape fails by itself) or relates several dimensions.
 
 Only what a module's code decides counts. Inside of its operators torch decides on sizes too, mostly
 on strides and memory formats, which no value depends on: batch 1 must not be lost to them.
@@ -34,7 +36,8 @@ _MACHINERY = (f"{_TORCH}/fx/", f"{_TORCH}/__init__.py", f"{_TORCH}/utils/")
 _CHECKED_AGAIN = "TensorCompare.cpp"  # where the assertions of a graph, torch's own included, run
 _LAYERS = f"{_TORCH}/nn/"  # modules and functions in Python, which read as a user's
 
-Decision: TypeAlias = tuple[SymNode, bool]  # an expression and the value it was taken for
+Decision: TypeAlias = tuple[SymNode, bool, bool]
+"""An expression, the value that it was taken for, and whether a branch was: else it is required."""
 Holds: TypeAlias = Callable[[Mapping[str, int]], bool]
 
 
@@ -44,22 +47,28 @@ def recorded() -> Iterator[list[Decision]]:
     """Within the block, conditions on sizes that code outside of torch's operators decides or
     requires are collected; each is true for the example."""
     found: list[Decision] = []
-    decide, require = SymNode.guard_bool, SymNode.expect_true
+    decide, require, fix = SymNode.guard_bool, SymNode.expect_true, SymNode.guard_int
 
     def guard_bool(self: Any, file: str, line: int) -> bool:
         answer: bool = decide(self, file, line)
         # a file is named where C++ asks; Python's `if` names none
         if not file and _is_symbolic(self) and _in_users_code():
-            found.append((self, answer))
+            found.append((self, answer, True))
         return answer
 
     def expect_true(self: Any, file: str, line: int) -> bool:
         if _is_symbolic(self) and not file.endswith(_CHECKED_AGAIN):
-            found.append((self, True))
+            found.append((self, True, False))
         answer: bool = require(self, file, line)
         return answer
 
-    ours, torchs = (guard_bool, expect_true), (decide, require)
+    def guard_int(self: Any, file: str, line: int) -> int:
+        answer: int = fix(self, file, line)
+        if not file and _is_symbolic(self) and _in_users_code():  # `int(size * 1.5)`
+            found.append((self.eq(self.wrap_int(answer)), True, True))
+        return answer
+
+    ours, torchs = (guard_bool, expect_true, guard_int), (decide, require, fix)
     _replace(ours)
     try:
         yield found
@@ -67,8 +76,9 @@ def recorded() -> Iterator[list[Decision]]:
         _replace(torchs)
 
 
-def _replace(functions: tuple[Any, Any]) -> None:
-    for name, function in zip(("guard_bool", "expect_true"), functions, strict=True):
+def _replace(functions: tuple[Any, Any, Any]) -> None:
+    names = ("guard_bool", "expect_true", "guard_int")
+    for name, function in zip(names, functions, strict=True):
         setattr(SymNode, name, function)
 
 
@@ -88,37 +98,51 @@ def _in_users_code() -> bool:
 # ------------------------------------------------------------------ ranges
 def apply_conditions(
     found: Sequence[Decision], symbols: Symbols, ranges: Mapping[str, Range]
-) -> dict[str, Range]:
-    """The ranges of the dimensions within which every recorded condition holds.
+) -> tuple[dict[str, Range], list[str]]:
+    """The ranges of the dimensions within which the recorded conditions hold, and those conditions
+    that no ranges express but the caller has to see to.
 
-    Raises CaptureError that lists all conditions which no interval of one dimension expresses.
+    Raises CaptureError that lists all branches on one dimension which no interval expresses.
     """
     narrowed = dict(ranges)
     refused: dict[str, None] = {}
-    for text, names, holds in _conditions(found, symbols):
+    told: dict[str, None] = {}
+    for text, names, holds, branch in _conditions(found, symbols):
         if len(names) > 1:
             ok = all(map(holds, _grid(names, narrowed, symbols)))
         else:
             ok = _narrow(names[0], holds, narrowed, symbols.hints, "!=" in text)
         if not ok:
-            refused[text] = None
+            (refused if branch and len(names) == 1 else told)[text] = None
     if refused:
         got = f"sizes with conditions, {'; '.join(refused)}"
         do = 'state them in dynamic_shapes, e.g. as 4*Dim("quarter") or with a tighter max'
         raise CaptureError("capture", got, "conditions that hold over the whole ranges", do)
-    return narrowed
+    return narrowed, [text for text in told if text not in refused]
+
+
+def with_conditions(error: CaptureError, told: Sequence[str]) -> CaptureError:
+    """The error of a graph that cannot be written down, perhaps since it needs these conditions."""
+    got = f"{error.got}; and sizes with conditions, {'; '.join(told)}"
+    do = 'or state the conditions in dynamic_shapes, e.g. as 4*Dim("quarter") or a tighter max'
+    return CaptureError(error.where, got, error.need, "; ".join(filter(None, (error.do, do))))
 
 
 def _conditions(
     found: Sequence[Decision], symbols: Symbols
-) -> Iterator[tuple[str, list[str], Holds]]:
-    """Text, named dimensions and test of each condition that sizes decide."""
-    for condition in dict.fromkeys(_equation(*decision) for decision in found):
+) -> Iterator[tuple[str, list[str], Holds, bool]]:
+    """Text, named dimensions and test of each condition that sizes decide, and whether a branch
+    hangs on it."""
+    branches: dict[sympy.Basic, bool] = {}
+    for node, value, branch in found:
+        condition = _equation(node, value)
+        branches[condition] = branches.get(condition, False) or branch
+    for condition, branch in branches.items():
         if not all(symbols.knows(s.name) for s in condition.free_symbols):
             continue  # on values: torch has refused it, or a size that cannot be expressed will be
         used = sorted(dims.names([symbols.dim_of(s) for s in condition.free_symbols]))
         if used:
-            yield _text(condition, symbols), used, _test(condition, symbols)
+            yield _text(condition, symbols), used, _test(condition, symbols), branch
 
 
 def _equation(node: SymNode, value: bool) -> sympy.Basic:
@@ -172,8 +196,8 @@ def _narrow(
     if not holds({name: hint}):
         return False
     outside = [n for n in _tried(low, hint, high) if n not in inside and holds({name: n})]
-    if outside and not any_interval:
-        return False
+    if (outside and not any_interval) or (inside.min == inside.max and low < high):
+        return False  # a dimension of one size is none
     ranges[name] = inside
     return True
 

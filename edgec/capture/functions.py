@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 import edgec.capture.aten
 import edgec.ops  # noqa: F401 - the two imports register rules and ops
-from edgec.capture.conditions import apply_conditions
+from edgec.capture.conditions import apply_conditions, with_conditions
 from edgec.capture.constants import ConstantPool
 from edgec.capture.exporting import check_inputs, export, frozen
 from edgec.capture.importer import Importer, drop_dead_nodes, flat_values
@@ -80,15 +80,24 @@ def capture_functions(
     """Capture several functions over one pool of constants: a weight that they share is stored
     once.
 
-    Raises CaptureError as `capture` does.
+    What sizes have to fulfil beyond their ranges stands in the metadata: {"conditions": {function:
+    ["seq%4 == 0"]}}. Raises CaptureError as `capture` does.
     """
     pool = ConstantPool()
-    graphs = {name: _graph(name, f, pool, adapt) for name, f in functions.items()}
-    program = Program(graphs, pool.constants, dict(metadata or {}))
+    graphs: dict[str, Graph] = {}
+    conditions: dict[str, list[str]] = {}
+    for name, function in functions.items():
+        graphs[name], told = _graph(name, function, pool, adapt)
+        if told:
+            conditions[name] = told
+    known = {**(metadata or {}), **({"conditions": conditions} if conditions else {})}
+    program = Program(graphs, pool.constants, known)
     return program.drop_unused_constants().verify()
 
 
-def _graph(name: str, function: Function, pool: ConstantPool, adapt: bool) -> Graph:
+def _graph(
+    name: str, function: Function, pool: ConstantPool, adapt: bool
+) -> tuple[Graph, list[str]]:
     check_inputs(function.module, function.inputs)
     leaves = pytree.tree_leaves(tuple(function.inputs))
     tensors = flat_values(leaves)
@@ -107,13 +116,15 @@ def _graph(name: str, function: Function, pool: ConstantPool, adapt: bool) -> Gr
     shapes = [(n, fake, real) for n, (_, fake), real in zip(names, holders, tensors, strict=True)]
     symbols = name_symbols(shapes, specs)
     define_items(exported, symbols)
-    ranges = apply_conditions(conditions, symbols, dim_ranges(exported, symbols))
+    ranges, told = apply_conditions(conditions, symbols, dim_ranges(exported, symbols))
     types = [TensorType(DType.of(f.dtype), symbols.shape(f.shape)) for _, f, _ in shapes]
     b = Builder.new(name, list(zip(names, types, strict=True)), pool.constants, ranges)
-    outputs = Importer(exported, symbols, b, pool).run(
-        {holder: n for (holder, _), n in zip(holders, names, strict=True)}
-    )
-    return _finish(b, exported, outputs, function)
+    arguments = {holder: n for (holder, _), n in zip(holders, names, strict=True)}
+    try:
+        outputs = Importer(exported, symbols, b, pool).run(arguments)
+    except CaptureError as error:
+        raise (with_conditions(error, told) if told else error) from error
+    return _finish(b, exported, outputs, function), told
 
 
 def _finish(b: Builder, exported: ExportedProgram, outputs: list[Any], function: Function) -> Graph:

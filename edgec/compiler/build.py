@@ -72,6 +72,7 @@ def build_release(
         warnings=(
             *(f"{c.function}: {c.note}" for c in fidelity_found.checked if c.note),
             *slower(latency, NOTABLY_SLOWER),
+            *conditions(compressed),
             *missing_report(),
         ),
         target=job.target.name,
@@ -97,6 +98,12 @@ def build_release(
     )
     manifest.save(folder)
     return manifest
+
+
+def conditions(program: Program) -> list[str]:
+    """What sizes have to fulfil beyond their ranges, as capture has found it."""
+    found = program.metadata.get("conditions", {})
+    return [f"{name}: right where {text}" for name, texts in found.items() for text in texts]
 
 
 def missing_report() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -59,14 +60,36 @@ def test_a_branch_narrows_the_range_to_its_side() -> None:
         (checked, "seq%4 == 0"),
         (checked_together, "batch*seq < 100"),
         (branch_on_both, "batch*seq != 3"),
+    ],
+)
+def test_what_no_range_expresses_is_told(function: Any, text: str) -> None:
+    assert captured(function).metadata["conditions"] == {"main": [text]}
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
         (lambda x: x.reshape(-1, 4), "(batch*seq)%4 == 0"),
         (lambda x: x.unflatten(1, (2, -1)), "seq%2 == 0"),
     ],
 )
-def test_what_no_range_expresses_is_refused(function: Any, text: str) -> None:
+def test_a_shape_that_needs_a_condition_is_refused_with_it(function: Any, text: str) -> None:
     with pytest.raises(CaptureError, match="dynamic_shapes") as caught:
         captured(function)
     assert text in str(caught.value)
+
+
+def test_a_side_of_a_branch_that_no_range_expresses_is_refused() -> None:
+    with pytest.raises(CaptureError, match=r"seq%4 == 0; .*dynamic_shapes"):
+        captured(lambda x: x * 2 if x.shape[1] % 4 == 0 else x)
+
+
+def test_a_number_that_is_fixed_to_the_examples_is_refused() -> None:
+    """int() of a size has to give Python one number; math.floor gives a size."""
+    with pytest.raises(CaptureError, match=r"sizes with conditions, .*== 12"):
+        captured(lambda x: x.new_zeros(int(x.shape[1] * 1.5)) + x.sum())
+    program = captured(lambda x: x.new_zeros(math.floor(x.shape[1] * 1.5)) + x.sum())
+    assert program.run(torch.ones(2, 5)).shape == (7,)
 
 
 def test_a_size_that_is_stated_as_a_multiple_is_accepted() -> None:

@@ -56,6 +56,13 @@ def test_nothing_but_the_release_is_left(tmp_path) -> None:
     )
 
 
+def test_conditions_on_sizes_are_in_the_release(tmp_path) -> None:
+    program = classifier()
+    program.metadata["conditions"] = {"main": ["batch%2 == 0"]}
+    release = edgec.compile(program, [], "reference", tmp_path / "r")
+    assert release.manifest.warnings == ("main: right where batch%2 == 0",)
+
+
 def test_without_jinja2_the_release_says_that_the_report_is_missing(tmp_path, monkeypatch) -> None:
     real = importlib.util.find_spec
     monkeypatch.setattr(
