@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from itertools import repeat
+from typing import ClassVar, Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from edgec.errors import PassError
@@ -16,7 +16,8 @@ from edgec.passes.affine_weights import Account, AffineWeights
 from edgec.passes.inputs import inputs, is_product, source
 from edgec.passes.numerics.gptq import Hessian, Order, gptq
 from edgec.passes.numerics.grid import Grid, Rounded
-from edgec.passes.stream import visits
+from edgec.passes.stream import Visit, visits
+from edgec.passes.weights import Weight
 from edgec.transform import Calibration, PassResult
 
 Calls: TypeAlias = Sequence[Sequence[Tensor]]
@@ -38,15 +39,18 @@ class Gptq(AffineWeights):
 
     bits, group, misfits, symmetric, scales, scale_dtype, embeddings, embedding_group, include,
     skip, min_numel   as in `quantize-weights`
-    damping           see `edgec.passes.numerics.gptq.gptq`
-    order             likewise
+    damping, order, sweeps
+              see `edgec.passes.numerics.gptq.gptq`
+    target    what a layer is to give with the inputs that it gets: "current" outputs, those of its
+              weights before; "original" outputs, those of the program before the pass, which makes
+              up for the layers before it and needs more data
 
     Keeps    every node, type and name; zero exactly. Left and reported as by `quantize-weights`.
-    Effect   LOSSY: no row of a weight loses more on the calibration data than by rounding to
-             nearest
-    Source   Frantar et al. 2022, arXiv:2210.17323.
-    Differs  Weights that several functions use are rounded for the first with calls. See
-             `edgec.passes.numerics.gptq`.
+    Effect   LOSSY: no row of a weight loses more on the calibration data than by rounding the
+             target's weights to nearest
+    Source   Frantar et al. 2022, arXiv:2210.17323; "original": Li et al. 2025, arXiv:2504.02692.
+    Differs  "original" rounds the weights of least squares, see `numerics.gptq.Hessian`. What
+             several functions use is rounded for the first of them with calls.
     """
 
     name: ClassVar[str] = "gptq"
@@ -54,11 +58,15 @@ class Gptq(AffineWeights):
     needs_calibration: ClassVar[bool] = True
     damping: float = 0.01
     order: Order = "activation"
+    sweeps: int = 0
+    target: Literal["current", "original"] = "current"
 
     def wrong_options(self) -> list[str]:
         wrong = super().wrong_options()
         if not 0 < self.damping < 100:
             wrong.append(f"damping={self.damping}, need 0 < damping < 100")
+        if self.sweeps < 0:
+            wrong.append(f"sweeps={self.sweeps}, need sweeps >= 0")
         return wrong
 
     def apply(self, program: Program) -> PassResult:
@@ -71,7 +79,7 @@ class Gptq(AffineWeights):
         used = {name: calls for name in after.graphs if (calls := calibration.get(name))}
         shared = _Shared(account, used).hessians()
         for function, calls in used.items():
-            self._function(account, function, calls, shared)
+            self._function(account, program, function, calls, shared)
         for name in list(account.weights):
             _nearest(account, name)
         account.close()
@@ -80,11 +88,19 @@ class Gptq(AffineWeights):
         return PassResult(after, bool(account.errors), tuple(account.notes), account.errors)
 
     def _function(
-        self, account: Account, function: str, calls: Calls, shared: dict[str, Tensor]
+        self,
+        account: Account,
+        program: Program,
+        function: str,
+        calls: Calls,
+        shared: dict[str, Hessian],
     ) -> None:
         """Round the weights that are first used in `function`."""
-        key, hessian = None, torch.empty(0)
-        for visit in visits(account.program, function, calls):
+        key, hessian = None, Hessian(0)
+        befores: Iterable[Visit | None] = repeat(None)
+        if self.target == "original":
+            befores = visits(program, function, calls)
+        for visit, before in zip(visits(account.program, function, calls), befores, strict=False):
             for name in [r[1:] for r in visit.node.operands if r[1:] in account.weights]:
                 weight = account.weights[name]
                 if name in shared:
@@ -93,28 +109,33 @@ class Gptq(AffineWeights):
                     _nearest(account, name)
                 else:  # q, k and v of an attention have one input
                     if key != (key := source(visit.node, weight)):
-                        hessian = _sum(inputs(visit, weight))
+                        hessian = _sum(visit, before, weight)
                     self._round(account, name, hessian)
 
-    def _round(self, account: Account, name: str, hessian: Tensor) -> None:
-        if not bool(hessian.isfinite().all()):
+    def _round(self, account: Account, name: str, hessian: Hessian) -> None:
+        if not bool((hessian.matrix + hessian.drift).isfinite().all()):
             account.notes.append(f"@{name}: inputs with infinite squares; rounded to nearest")
             account.round(name)
             return
 
         def rounding(w: Tensor, grid: Grid, kept: Tensor | None) -> Rounded:
-            return gptq(w, hessian, grid, self.damping, self.order, kept)
+            if self.target == "original":
+                w = hessian.corrected(w)
+            return gptq(w, hessian.matrix, grid, self.damping, self.order, self.sweeps, kept)
 
         account.round(name, rounding)
 
 
-def _sum(rows: Iterable[Tensor]) -> Tensor:
+def _sum(visit: Visit, before: Visit | None, weight: Weight) -> Hessian:
+    """Over all calls; `before` has what flowed before the pass."""
+    rows = inputs(visit, weight)
+    originals = repeat(None) if before is None else inputs(before, weight)
     hessian: Hessian | None = None
-    for x in rows:
+    for x, original in zip(rows, originals, strict=False):
         hessian = hessian or Hessian(x.shape[1])
-        hessian.add(x)
+        hessian.add(x, original)
     assert hessian is not None
-    return hessian.matrix
+    return hessian
 
 
 def _nearest(account: Account, name: str) -> None:
@@ -141,7 +162,7 @@ class _Shared:
                     self.homes[name] = function
         self.names = {name for name in self.homes if counts[name] > 1}
 
-    def hessians(self) -> dict[str, Tensor]:
+    def hessians(self) -> dict[str, Hessian]:
         """Each weight's, over all its products in that function."""
         found: dict[str, Hessian] = {}
         for function, calls in self.used.items():
@@ -154,4 +175,4 @@ class _Shared:
                     if is_product(visit.node, weight):
                         for x in inputs(visit, weight):
                             found.setdefault(name, Hessian(x.shape[1])).add(x)
-        return {name: hessian.matrix for name, hessian in found.items()}
+        return found

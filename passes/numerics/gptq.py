@@ -14,28 +14,39 @@ from torch import Tensor
 
 from edgec.errors import PassError
 from edgec.passes.numerics.affine import dequantize, quantize
-from edgec.passes.numerics.grid import Grid, Rounded, decoded
+from edgec.passes.numerics.descent import better, descend
+from edgec.passes.numerics.grid import Grid, Rounded
 
 Order = Literal["activation", "natural"]
 BLOCK = 128  # inputs whose updates of later inputs are made in one product
 
 
 class Hessian:
-    """H = X X^T, summed up call by call: f64[K, K]."""
+    """H = X X^T, summed up call by call: f64[K, K].
+
+    drift   (X_0 - X) X^T for the inputs X_0 that the layer had before the layers in front of it
+            changed, zero where those were not given
+    """
 
     def __init__(self, length: int) -> None:
         self.matrix = torch.zeros(length, length, dtype=torch.float64)
+        self.drift = torch.zeros_like(self.matrix)
 
-    def add(self, x: Tensor) -> None:
-        """Inputs T[*S, K]."""
+    def add(self, x: Tensor, original: Tensor | None = None) -> None:
+        """Inputs T[*S, K], and what they were before."""
         rows = x.reshape(-1, x.shape[-1]).float()
         self.matrix += rows.T @ rows
+        if original is not None:
+            self.drift += (original.reshape(rows.shape).float() - rows).T @ rows
 
+    def corrected(self, w: Tensor, damping: float = 0.5) -> Tensor:
+        """f32[N, K]: the weights whose products with X are nearest to w X_0, for w f32[N, K].
 
-def loss(w: Tensor, made: Tensor, hessian: Tensor) -> Tensor:
-    """f64[N] = (w - w') H (w - w')^T for w, w' f32[N, K] and H f64[K, K]."""
-    d = (w - made).double()
-    return ((d @ hessian) * d).sum(1).clamp_min(0)
+        w + w (X_0 - X) X^T H^-1, with H damped: least squares. The damping is great because all
+        K weights of a row are fitted at once, to what may be not many more samples.
+        """
+        lower = torch.linalg.cholesky(inverse_factor(self.matrix, damping)[0])
+        return w + torch.cholesky_solve(self.drift.T @ w.double().T, lower).T.float()
 
 
 def gptq(
@@ -44,6 +55,7 @@ def gptq(
     grid: Grid,
     damping: float = 0.01,
     order: Order = "activation",
+    sweeps: int = 0,
     kept: Tensor | None = None,
 ) -> Rounded:
     """Codes and scales for w f32[N, K], finite, that lose little of w X, for H = X X^T f64[K, K].
@@ -52,6 +64,7 @@ def gptq(
     order     "activation": inputs of the greatest power first, scales from the weights as they are;
               "natural": from the first input to the last, the scales of a group from its weights
               after the updates of all inputs before it
+    sweeps    of `descent.descend` afterwards, with the damped H
     kept      bool[N, K]: weights under a mask; what it leaves out is 0, and made up for
 
     No row loses more than by rounding to nearest: where it would, it is rounded to nearest.
@@ -68,16 +81,17 @@ def gptq(
     nearest = grid.nearest(w)
     if not bool(nearest[1].isfinite().all()):
         return nearest
-    power = hessian.diagonal()
     moved = torch.arange(w.shape[1])
     if order == "activation":
-        moved = torch.argsort(power, descending=True, stable=True)
-    factor = inverse_factor(hessian[moved][:, moved], damping)
+        moved = torch.argsort(hessian.diagonal(), descending=True, stable=True)
+    damped, factor = inverse_factor(hessian[moved][:, moved], damping)
     if order == "activation" or not grid.group:
         walk = _Walk(w[:, moved], factor, grid, moved, (nearest[1], nearest[2]), kept)
     else:
         walk = _Walk(w, factor, grid, moved, None, kept)
-    return _better(w, hessian, walk.run(), nearest, kept)
+    back = torch.argsort(moved)
+    found = descend(w, walk.run(), damped[back][:, back], grid, sweeps, kept)
+    return better(w, hessian, found, nearest, kept)
 
 
 def _check(w: Tensor, hessian: Tensor) -> None:
@@ -89,8 +103,8 @@ def _check(w: Tensor, hessian: Tensor) -> None:
         raise PassError("gptq", "activations with NaN or infinite squares", "finite ones")
 
 
-def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
-    """f32[K, K]: U, upper triangular, with U^T U = (H + damping mean(diag H) I)^-1.
+def inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """H' = H + damping mean(diag H) I, and f32[K, K]: U, upper triangular, with U^T U = H'^-1.
 
     An input without power gets the mean power, and no correlations. The damping is raised tenfold
     until the matrix is positive definite to working precision.
@@ -106,8 +120,7 @@ def inverse_factor(hessian: Tensor, damping: float) -> Tensor:
             inverse = torch.cholesky_inverse(lower)
             upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not int(failed):
-                factor: Tensor = upper.float()
-                return factor
+                return damped, upper.float()
         damping = max(damping * 10, 1e-8)
     raise PassError("gptq", "a Hessian that is not positive definite", "X X^T of real inputs")
 
@@ -177,19 +190,3 @@ class _Walk:
         made = dequantize(code, scale, zero).squeeze(-1)
         self.codes[column] = code.squeeze(-1)
         return made if self.kept is None else made * self.kept[column]
-
-
-def _better(
-    w: Tensor, hessian: Tensor, found: Rounded, nearest: Rounded, kept: Tensor | None
-) -> Rounded:
-    """Row by row what loses less."""
-
-    def lost(rounded: Rounded) -> Tensor:
-        made = decoded(rounded)
-        return loss(w, made if kept is None else made * kept, hessian)
-
-    worse = (lost(found) >= lost(nearest)).unsqueeze(1)
-    codes, scale = (torch.where(worse, nearest[i], found[i]) for i in (0, 1))  # type: ignore[arg-type]
-    if found[2] is None or nearest[2] is None:
-        return codes, scale, None
-    return codes, scale, torch.where(worse, nearest[2], found[2])

@@ -7,7 +7,7 @@ import math
 import torch
 
 from edgec.passes import parse_pipeline
-from tests.bench.quality import CALIBRATION, ROWS, TEXTS, agreement, neighbours
+from tests.bench.quality import CALIBRATION, ROWS, TEXTS, Agreement, agreement, neighbours
 
 
 def test_there_are_500_texts_and_none_of_them_is_calibrated_with() -> None:
@@ -26,10 +26,11 @@ def test_agreement_counts_equal_neighbours() -> None:
     """Four directions: the first two and the last two are neighbours until the third turns."""
     angles = torch.tensor([0.0, 0.1, 1.0, 1.3]).double()
     before = torch.stack([angles.cos(), angles.sin()], 1)
-    assert neighbours(before).tolist() == [1, 0, 3, 2]
-    assert agreement(before, before) == (1.0, 1.0)
-    angles[2] = 0.2
+    assert neighbours(before, 1).tolist() == [[1], [0], [3], [2]]
+    assert agreement(before, before) == Agreement(1.0, 1.0, 1.0)
+    angles[2] = 0.25
     after = torch.stack([angles.cos(), angles.sin()], 1)
-    cosine, same = agreement(after, before)
-    assert same == 0.5  # of the second and the third text it is another one
-    assert math.isclose(cosine, (3 + math.cos(0.8)) / 4)
+    found = agreement(after, before)
+    assert found.top1 == 0.75  # the third text has another one
+    assert found.overlap == 1.0  # all others, where there are so few
+    assert math.isclose(found.cosine, (3 + math.cos(0.75)) / 4)

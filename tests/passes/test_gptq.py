@@ -114,6 +114,26 @@ def test_a_layer_gets_the_inputs_of_rounded_layers():
     assert torch.equal(codes(after, "second"), want[0])
 
 
+def test_layers_can_make_up_for_the_errors_of_layers_before_them():
+    program, data, others = two_layers(), calls(8, 64, count=60), calls(8, 64, count=80)[60:]
+    lost = {
+        target: deviation(program, apply(program, data, target=target)[0], others)
+        for target in ("current", "original")
+    }
+    assert lost["original"] < lost["current"]
+
+
+def test_sweeps_gain_on_the_calibration_data():
+    program, data = two_layers(), calls(8, 64, count=20)
+    first = [
+        Interpreter(apply(program, data, sweeps=sweeps, include=("first",))[0]) for sweeps in (0, 3)
+    ]
+    x = torch.cat([call[0] for call in data])
+    want = x @ tensor(48, 64).T
+    lost = [float((x @ made.constant("first").T - want).square().sum()) for made in first]
+    assert lost[1] < 0.97 * lost[0]
+
+
 PRODUCTS = ["linear", "conv", "matmul, right", "matmul, left"]
 
 
@@ -301,6 +321,8 @@ def test_data_is_needed():
     [
         ("gptq{damping=0.0}", "damping=0.0, need 0 < damping < 100"),
         ("gptq{damping=nan}", "need 0 < damping"),
+        ("gptq{sweeps=-1}", "sweeps=-1, need sweeps >= 0"),
+        ("gptq{target=now}", "target=now, need current or original"),
         ("gptq{order=random}", "order=random, need activation or natural"),
         ("gptq{bits=9,group=-1}", "bits=9, need 2 <= bits <= 8; group=-1"),
     ],

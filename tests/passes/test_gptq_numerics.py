@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from edgec.errors import PassError
 from edgec.passes.numerics.affine import Codes, quantize
-from edgec.passes.numerics.gptq import Hessian, gptq, inverse_factor, loss
+from edgec.passes.numerics.descent import cycle, descend, loss, refit
+from edgec.passes.numerics.gptq import Hessian, gptq, inverse_factor
 from edgec.passes.numerics.grid import Grid, decoded
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -84,7 +85,7 @@ def test_lazy_updates_in_blocks_are_the_plain_algorithm():
     w, _, hessian = layer(1, 7, 300, 600)
     grid = Grid(Codes.of(4, narrow=True), 0, torch.float32)
     scale, _ = grid.fit(w)
-    factor = inverse_factor(hessian, 0.01)
+    _, factor = inverse_factor(hessian, 0.01)
     left, codes = w.clone(), torch.empty_like(w)
     for j in range(w.shape[1]):
         code = quantize(left[:, j : j + 1], scale[:, 0], None, grid.codes).float()
@@ -150,3 +151,72 @@ def test_hessians_that_do_not_fit_are_refused():
         gptq(w, torch.eye(7).double(), grid)
     with pytest.raises(PassError, match="NaN or infinite"):
         gptq(w, torch.full((8, 8), torch.inf).double(), grid)
+
+
+# ------------------------------------------------------------------ codes and scales in turns
+@settings(max_examples=40)
+@given(st.data(), problems())
+def test_no_turn_loses_more(data, problem):
+    w, hessian, group = problem
+    grid = data.draw(grids(group))
+    start = grid.nearest(w)
+    for step in (refit(w, start, hessian), cycle(w, start, hessian, grid)):
+        assert bool((loss(w, decoded(step), hessian) <= loss(w, decoded(start), hessian)).all())
+        assert step[1].dtype == grid.dtype and bool((step[1] > 0).all())
+        assert grid.codes.low <= int(step[0].min()) and int(step[0].max()) <= grid.codes.high
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_fitted_scales_are_those_of_least_squares(symmetric):
+    """Against torch's solver on the products with the inputs themselves."""
+    w, x, hessian = layer(8, 5, 48, 200)
+    grid = Grid(Codes.of(3), 16, torch.float32, symmetric, "absmax")
+    codes, _, zero = start = grid.nearest(w)
+    fitted = refit(w, start, hessian)[1]
+    q = codes.float() if zero is None else codes - zero.repeat_interleave(16, 1).float()
+    for row in range(5):
+        columns = (x * q[row]).unflatten(1, (3, 16)).sum(-1)
+        want = torch.linalg.lstsq(columns.double(), (x @ w[row]).double().unsqueeze(1)).solution
+        torch.testing.assert_close(fitted[row].double(), want.squeeze(1), rtol=1e-3, atol=0)
+
+
+def test_one_cycle_is_one_best_code_after_the_other():
+    """Against all codes tried for each weight in turn, over blocks of lazy gradients."""
+    w, _, hessian = layer(9, 3, 150, 400)
+    grid = Grid(Codes.of(2), 0, torch.float32)
+    codes, scale, _ = start = grid.nearest(w)
+    found, tried = cycle(w, start, hessian, grid)[0], codes.clone()
+    for j in range(150):
+        losses = []
+        for code in range(-2, 2):
+            tried[:, j] = code
+            losses.append(loss(w, scale * tried, hessian))
+        tried[:, j] = torch.stack(losses).argmin(0).to(torch.int8) - 2
+    assert float((found == tried).float().mean()) > 0.99
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_turns_gain_on_what_gptq_found(masked):
+    w, _, hessian = layer(10, 24, 192, 2000)
+    kept = torch.rand(24, 192, generator=torch.Generator().manual_seed(0)) < 0.7
+    given_mask = kept if masked else None
+    grid = Grid(Codes.of(3), 32, torch.bfloat16)
+    plain = gptq(w, hessian, grid, kept=given_mask)
+    turned = descend(w, plain, hessian, grid, 2, given_mask)
+    made, before = (decoded(r) * (kept if masked else 1) for r in (turned, plain))
+    assert float(loss(w, made, hessian).sum()) < 0.95 * float(loss(w, before, hessian).sum())
+
+
+# ------------------------------------------------------------------ inputs that have changed
+def test_corrected_weights_are_those_of_least_squares():
+    generator = torch.Generator().manual_seed(0)
+    w, x, change = (torch.randn(n, 40, generator=generator) for n in (6, 400, 400))
+    original = x + 0.1 * change
+    hessian = Hessian(40)
+    hessian.add(x[:100], original[:100])
+    hessian.add(x[100:], original[100:])
+    want = torch.linalg.lstsq(x.double(), (original @ w.T).double()).solution.T
+    torch.testing.assert_close(hessian.corrected(w, 1e-12).double(), want, rtol=1e-3, atol=1e-3)
+    same = Hessian(40)
+    same.add(x, x)
+    torch.testing.assert_close(same.corrected(w, 0.01), w)
