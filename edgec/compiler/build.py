@@ -12,6 +12,7 @@ from edgec.compiler.emission import Emitted, emit, list_files
 from edgec.compiler.job import Clock, Job, Progress
 from edgec.compiler.quality import Baseline, evidence_files, measure_quality
 from edgec.compiler.records import constant_records, pass_records, tools
+from edgec.ir.program import Program
 from edgec.release.golden import save_cases
 from edgec.release.judge import judge, slower
 from edgec.release.manifest import Host, Manifest, Sizes
