@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 # Name in text -> "module:class"; a module is imported when its pass is first asked for.
 PASSES: dict[str, str] = {
+    "awq": "edgec.passes.awq:Awq",
     "canonicalize": "edgec.passes.canonicalize:Canonicalize",
     "cast-weights": "edgec.passes.cast_weights:CastWeights",
     "eliminate-common-subexpressions": (
