@@ -113,14 +113,13 @@ class Gptq(AffineWeights):
                     self._round(account, name, hessian)
 
     def _round(self, account: Account, name: str, hessian: Hessian) -> None:
-        if not bool((hessian.matrix + hessian.drift).isfinite().all()):
+        if not hessian.is_finite:
             account.notes.append(f"@{name}: inputs with infinite squares; rounded to nearest")
             account.round(name)
             return
 
         def rounding(w: Tensor, grid: Grid, kept: Tensor | None) -> Rounded:
-            if self.target == "original":
-                w = hessian.corrected(w)
+            w = hessian.corrected(w)
             return gptq(w, hessian.matrix, grid, self.damping, self.order, self.sweeps, kept)
 
         account.round(name, rounding)

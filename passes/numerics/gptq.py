@@ -25,19 +25,25 @@ class Hessian:
     """H = X X^T, summed up call by call: f64[K, K].
 
     drift   (X_0 - X) X^T for the inputs X_0 that the layer had before the layers in front of it
-            changed, zero where those were not given
+            changed; None where those were not given
     """
 
     def __init__(self, length: int) -> None:
         self.matrix = torch.zeros(length, length, dtype=torch.float64)
-        self.drift = torch.zeros_like(self.matrix)
+        self.drift: Tensor | None = None
 
     def add(self, x: Tensor, original: Tensor | None = None) -> None:
         """Inputs T[*S, K], and what they were before."""
         rows = x.reshape(-1, x.shape[-1]).float()
         self.matrix += rows.T @ rows
         if original is not None:
-            self.drift += (original.reshape(rows.shape).float() - rows).T @ rows
+            moved = (original.reshape(rows.shape).float() - rows).T @ rows
+            self.drift = moved.double() if self.drift is None else self.drift + moved
+
+    @property
+    def is_finite(self) -> bool:
+        sums = self.matrix if self.drift is None else self.matrix + self.drift
+        return bool(sums.isfinite().all())
 
     def corrected(self, w: Tensor, damping: float = 0.5) -> Tensor:
         """f32[N, K]: the weights whose products with X are nearest to w X_0, for w f32[N, K].
@@ -45,6 +51,8 @@ class Hessian:
         w + w (X_0 - X) X^T H^-1, with H damped: least squares. The damping is great because all
         K weights of a row are fitted at once, to what may be not many more samples.
         """
+        if self.drift is None:
+            return w
         lower = torch.linalg.cholesky(inverse_factor(self.matrix, damping)[0])
         return w + torch.cholesky_solve(self.drift.T @ w.double().T, lower).T.float()
 
