@@ -53,8 +53,13 @@ ROWS: dict[str, tuple[str, ...]] = {
     "gptq int4 g64": ("gptq{bits=4,group=64}",),
     "gptq int4 g128": ("gptq{bits=4,group=128}",),
     "gptq int4 g64, original": ("gptq{bits=4,group=64,sweeps=2,target=original}",),
+    "awq, nearest int4 g64": (
+        "awq{bits=4,group=64,otherwise=multiply}",
+        "quantize-weights{bits=4,group=64}",
+    ),
     "nearest int6, table int4": (f"quantize-weights{{{SIX_FOUR}}}",),
     "gptq int6, table int4": (f"gptq{{{SIX_FOUR}}}",),
+    "awq, gptq int6, table int4": (f"awq{{{SIX_FOUR},otherwise=multiply}}", f"gptq{{{SIX_FOUR}}}"),
     "nearest int5, table int3": (f"quantize-weights{{{FIVE_THREE}}}",),
     "gptq int5, table int3": (f"gptq{{{FIVE_THREE}}}",),
 }
