@@ -141,13 +141,30 @@ def _conditions(
         if not all(symbols.knows(s.name) for s in condition.free_symbols):
             continue  # on values: torch has refused it, or a size that cannot be expressed will be
         used = sorted(dims.names([symbols.dim_of(s) for s in condition.free_symbols]))
-        if used:
-            yield _text(condition, symbols), used, _test(condition, symbols), branch
+        if not used:
+            continue
+        try:
+            text, holds = _text(condition, symbols), _test(condition, symbols)
+        except CaptureError:  # of functions that no dimension is made of, such as a square root
+            text, holds = f"{condition} (in torch's names)", _unknown
+        yield text, used, holds, branch
+
+
+def _unknown(sizes: Mapping[str, int]) -> bool:
+    return False
 
 
 def _equation(node: SymNode, value: bool) -> sympy.Basic:
-    """The condition that an expression has this value; torch has replaced equal symbols by now."""
-    return node.expr if value else sympy.Not(node.expr)
+    """The condition that an expression has this value; torch has replaced equal symbols by now.
+
+    A size counts as itself where it is compared as a float.
+    """
+    condition = node.expr if value else sympy.Not(node.expr)
+    return condition.replace(lambda e: _is_float_of_symbol(e), lambda e: e.args[0])
+
+
+def _is_float_of_symbol(e: Any) -> bool:
+    return type(e).__name__ == "ToFloat" and isinstance(e.args[0], sympy.Symbol)
 
 
 def _test(condition: sympy.Basic, symbols: Symbols) -> Holds:

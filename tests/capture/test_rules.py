@@ -18,14 +18,17 @@ WITHOUT_RULE = {
     "native_layer_norm_backward",
     "random numbers": "rand randn randperm",
     "values decide a shape": "_local_scalar_dense nonzero",
-    "numbers, not tensors": "sym_numel sym_size sym_storage_offset sym_stride",
-    "writes into an argument": "_native_batch_norm_legit atan2.out",
+    "numbers, not tensors": "sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride",
+    "writes into an argument": "_native_batch_norm_legit atan2.out resize_",
     "only behind decompositions that are not run": "_fft_c2r _fft_r2c _pdist_forward",
 }
 
 
 def overloads() -> dict[str, torch._ops.OpOverload]:
-    packets = (getattr(torch.ops.aten, name) for name in dir(torch.ops.aten))
+    # `dir(torch.ops.aten)` has only what somebody has used before.
+    schemas = (s.name for s in torch._C._jit_get_all_schemas() if s.name.startswith("aten::"))
+    names = sorted({name.removeprefix("aten::") for name in schemas})
+    packets = (getattr(torch.ops.aten, n) for n in names if hasattr(torch.ops.aten, n))
     return {
         str(getattr(p, o)): getattr(p, o)
         for p in packets
