@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgec.passes.numerics.affine import Codes, choose_scales, dequantize, quantize
+from edgec.passes.numerics.affine import CHUNK, Codes, choose_scales, dequantize, quantize
 
 Rounded = tuple[Tensor, Tensor, Tensor | None]
 """Codes i8[N, K], scales T[N, K/G], zero points i8[N, K/G] or None."""
@@ -36,10 +36,16 @@ class Grid:
         return choose_scales(blocks, self.codes, self.dtype, self.symmetric, self.scales)
 
     def nearest(self, w: Tensor) -> Rounded:
-        """f32[N, K] rounded to nearest."""
+        """f32[N, K] rounded to nearest, some rows at a time."""
         scale, zero = self.fit(w)
-        blocks = w.unflatten(1, (-1, self.group or w.shape[1]))
-        return quantize(blocks, scale, zero, self.codes).flatten(1), scale, zero
+        codes = torch.empty(w.shape, dtype=torch.int8)
+        step = max(1, CHUNK // max(1, w.shape[1]))
+        for at in range(0, len(w), step):
+            rows = slice(at, at + step)
+            blocks = w[rows].unflatten(1, (scale.shape[1], -1))
+            zeros = None if zero is None else zero[rows]
+            codes[rows] = quantize(blocks, scale[rows], zeros, self.codes).flatten(1)
+        return codes, scale, zero
 
 
 def decoded(rounded: Rounded) -> Tensor:
