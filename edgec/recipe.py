@@ -171,7 +171,28 @@ def _problems(loaded: LoadedRecipe) -> list[str]:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             problems.append(f"build.{name}: need a name of letters, digits, - and _")
         problems += [f"build.{name}.{p}" for p in _variant_problems(variant)]
-    return problems
+    return problems + _calibration_problems(recipe)
+
+
+def _calibration_problems(recipe: Recipe) -> list[str]:
+    """Passes that look at activations, without data to make some."""
+    if recipe.calibration is not None:
+        return []
+    return [
+        f"build.{name}: {spec} needs data, need a [calibration] table"
+        for name, variant in recipe.build.items()
+        for spec in variant.passes
+        if _needs_calibration(spec)
+    ]
+
+
+def _needs_calibration(spec: str) -> bool:
+    from edgec.passes import parse_pass
+
+    try:
+        return parse_pass(spec).needs_calibration
+    except EdgecError:  # told by _variant_problems
+        return False
 
 
 def _evaluation_problems(settings: EvaluationSettings) -> list[str]:

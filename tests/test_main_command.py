@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models/translate"
-# CPU seconds, not wall seconds: two cores in three minutes have 360.
-CPU_SECONDS = 360
+# CPU seconds of all threads together: less than the three minutes that the build may take.
+CPU_SECONDS = 180
 MEMORY_BYTES = 3e9
 
 
@@ -65,7 +65,7 @@ def test_int8_is_a_quarter_and_loses_next_to_nothing(built: Built) -> None:
 
 def test_int4_is_a_sixth_and_says_its_score(built: Built) -> None:
     assert built.rows["int4"].ratio <= 0.17
-    assert built.rows["int4"].figures["bleu"] == built.rows["int4"].value > 20
+    assert built.rows["int4"].figures["bleu"] == built.rows["int4"].value > 32
 
 
 @pytest.mark.parametrize("name", ["fp32", "int8", "int4"])
@@ -120,5 +120,6 @@ def test_the_readme_shows_what_the_build_shows(built: Built) -> None:
         cells = [c.strip() for c in line.strip("|").split("|")]
         assert cells[1] == f"{row.model_bytes / 1e6:.2f} MB"
         assert cells[2] == f"{row.ratio:.3f}"
+        assert cells[6] == f"{100 * (row.agreement or 0):.0f} %"
         # Another processor may translate single sentences differently.
         assert float(cells[4]) == pytest.approx(row.value, abs=0.15)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from edgec.ir import dims
 from edgec.ir.graph import Range
 
 _EVERY = 4096  # sizes of one dimension that are all tried, on both sides of the example's
+_TOGETHER = 20_000  # combinations of sizes that are all tried
 _SAMPLES = 24  # sizes of each dimension that are tried together with those of others
 _TORCH = str(Path(torch.__file__).parent)
 _MACHINERY = (f"{_TORCH}/fx/", f"{_TORCH}/__init__.py", f"{_TORCH}/utils/")
@@ -92,7 +94,7 @@ def _in_users_code() -> bool:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_MACHINERY):
         frame = frame.f_back
     file = frame.f_code.co_filename
-    return file.startswith(_LAYERS) or not file.startswith((_TORCH, "<"))
+    return file.startswith(_LAYERS) or not file.startswith((_TORCH, "<eval_with_key"))
 
 
 # ------------------------------------------------------------------ ranges
@@ -207,8 +209,8 @@ def _narrow(
                    branch
     """
     low, hint, high = ranges[name].min, hints[name], ranges[name].max
-    below = next((n for n in _down(low, hint) if not holds({name: n})), None)
-    above = next((n for n in _up(hint, high) if not holds({name: n})), None)
+    below = _first_wrong(_down(low, hint), low, lambda n: holds({name: n}))
+    above = _first_wrong(_up(hint, high), high, lambda n: holds({name: n}))
     inside = Range(low if below is None else below + 1, high if above is None else above - 1)
     if not holds({name: hint}):
         return False
@@ -219,12 +221,35 @@ def _narrow(
     return True
 
 
-def _down(low: int, hint: int) -> Iterator[int]:
-    return iter(range(hint, max(low, hint - _EVERY) - 1, -1))
+def _first_wrong(near: Sequence[int], end: int, holds: Callable[[int], bool]) -> int | None:
+    """The size nearest to the example, that is the first of `near`, for which a condition does not
+    hold; None where there is none up to `end`.
+
+    Behind `near` sizes at growing distances are tried, and halving leads from one that is wrong to
+    where the condition ends.
+    """
+    for n in near:
+        if not holds(n):
+            return n
+    right, sign = near[-1], 1 if end > near[-1] else -1
+    steps = (near[-1] + sign * 2**k for k in range(abs(end - near[-1]).bit_length()))
+    for n in (*steps, end):
+        if not holds(n):
+            wrong: int = n
+            while abs(wrong - right) > 1:
+                middle = (wrong + right) // 2
+                right, wrong = (middle, wrong) if holds(middle) else (right, middle)
+            return wrong
+        right = n
+    return None
 
 
-def _up(hint: int, high: int) -> Iterator[int]:
-    return iter(range(hint, min(high, hint + _EVERY) + 1))
+def _down(low: int, hint: int) -> Sequence[int]:
+    return range(hint, max(low, hint - _EVERY) - 1, -1)
+
+
+def _up(hint: int, high: int) -> Sequence[int]:
+    return range(hint, min(high, hint + _EVERY) + 1)
 
 
 def _tried(low: int, hint: int, high: int) -> list[int]:
@@ -234,7 +259,12 @@ def _tried(low: int, hint: int, high: int) -> list[int]:
 def _grid(
     names: list[str], ranges: Mapping[str, Range], symbols: Symbols
 ) -> Iterator[dict[str, int]]:
-    """Sizes for several dimensions: all pairs of their bounds, of small ones and the example's."""
+    """Sizes for several dimensions: all where they are not too many, else all combinations of
+    their bounds, of small ones and the example's."""
+    spans = [range(ranges[n].min, ranges[n].max + 1) for n in names]
+    if math.prod(map(len, spans)) <= _TOGETHER:
+        yield from (dict(zip(names, sizes, strict=True)) for sizes in itertools.product(*spans))
+        return
     columns = []
     for name in names:
         low, high, hint = ranges[name].min, ranges[name].max, symbols.hints[name]

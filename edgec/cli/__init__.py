@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has gone, as in `edgec inspect X | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in the buffer
         return 0
     except OSError as error:
         return fail(_system_error(error), EdgecError.exit_code, debug)

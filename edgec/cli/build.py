@@ -44,6 +44,9 @@ def build(
         typer.Option(metavar="NAME=N", help="Typical size of a named dimension; repeats."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Evaluation data.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Data for passes that look at activations.")
+    ] = None,
     metric: Annotated[
         str | None, typer.Option(help="bleu, chrf, top1, cosine, or module:function.")
     ] = None,
@@ -67,6 +70,7 @@ def build(
         "options": option or None,
         "dims": dim or None,
         "data": data,
+        "calibration": calibration,
         "metric": metric,
         "max_drop": max_drop,
         "max_size": max_size,
@@ -114,6 +118,7 @@ def _build_model(source: str, out: Path, force: bool, quiet: bool, settings: dic
             options=options,
             metric=settings["metric"] or model.metric,
             data=settings["data"],
+            calibration=settings["calibration"],
             max_drop=settings["max_drop"],
             max_size=settings["max_size"],
             max_ratio=settings["max_ratio"],
@@ -136,6 +141,7 @@ def _spelled(setting: str) -> str:
 
 def _check_settings(settings: dict[str, Any], options: dict[str, Any]) -> None:
     """Raise EdgecError for what no model could make right, before one is loaded."""
+    from edgec.errors import RecipeError
     from edgec.measure import parse_bytes
     from edgec.metrics import get_metric
     from edgec.metrics.data import check_kind
@@ -143,11 +149,16 @@ def _check_settings(settings: dict[str, Any], options: dict[str, Any]) -> None:
     from edgec.recipe import check_limits
     from edgec.targets import TARGETS, get_target
 
-    parse_pipeline(settings["passes"] or ())
+    steps = parse_pipeline(settings["passes"] or ()).passes
+    eager = [str(s) for s in steps if s.needs_calibration]
+    if eager and settings["calibration"] is None:
+        got, need = f"{', '.join(eager)} without data", "inputs like those that the model will get"
+        raise RecipeError("--pass", got, need, "add --calibration FILE")
     get_target(settings["target"] or next(iter(TARGETS)), options)
     get_metric(settings["metric"] or "")
-    if settings["data"] is not None:
-        check_kind(settings["data"])
+    for name in ("data", "calibration"):
+        if settings[name] is not None:
+            check_kind(settings[name])
     if settings["max_size"] is not None:
         parse_bytes(settings["max_size"], "--max-size")
     check_limits({_spelled(name): settings[name] for name in ("max_drop", "max_ratio")})

@@ -25,7 +25,12 @@ def output(wide: bool = False) -> Console:
     console = Console()
     if not console.is_terminal:
         console = Console(width=200 if wide else 120, highlight=False)
+    setattr(console, "on_broken_pipe", _reader_gone)  # noqa: B010 - rich would end the process
     return console
+
+
+def _reader_gone() -> None:
+    raise BrokenPipeError
 
 
 @contextlib.contextmanager

@@ -120,9 +120,9 @@ def _lookup(name: str, env: Env) -> int:
 def same(a: Dim, b: Dim) -> bool:
     """Whether two dimensions are equal for all values of their names.
 
-    Proved by expansion where sympy can; otherwise compared at ten values of the names, which tells
-    any two different expressions of this small grammar apart in practice (Min/Max and floor
-    divisions included).
+    Proved by expansion where sympy can; otherwise compared at ten values of the names, and around
+    and beyond every greater number in them, where a Min or Max would change sides. That tells any
+    two different expressions of this small grammar apart in practice (floor divisions included).
     """
     if a == b:
         return True
@@ -131,7 +131,9 @@ def same(a: Dim, b: Dim) -> bool:
     if sympy.expand(sympy.sympify(a) - sympy.sympify(b)) == 0:
         return True
     used = sorted(names((a, b)))
-    for i, probe in enumerate(_PROBES):
+    numbers = {abs(int(n)) for d in (a, b) for n in sympy.sympify(d).atoms(sympy.Integer)}
+    turns = {n + s for n in numbers if n >= _PROBES[-1] for s in (-1, 1, n + 1)}
+    for i, probe in enumerate((*_PROBES, *sorted(turns))):
         env = {n: probe + (i + 1) * k for k, n in enumerate(used)}
         if evaluate(a, env) != evaluate(b, env):
             return False

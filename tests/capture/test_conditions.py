@@ -84,6 +84,32 @@ def test_a_side_of_a_branch_that_no_range_expresses_is_refused() -> None:
         captured(lambda x: x * 2 if x.shape[1] % 4 == 0 else x)
 
 
+def wide(function: Any, top: int) -> Program:
+    dims = {0: Dim("batch", max=top), 1: Dim("seq", max=top)}
+    return edgec.capture(Wrapped(function), (torch.randn(4, 8),), (dims,))
+
+
+def test_conditions_far_from_the_example_count() -> None:
+    program = wide(lambda x: x * 2 if x.shape[1] ** 2 <= 64_000_000 else x + 1, 100_000)
+    assert program.main.dims["seq"].max == 8000
+    program = wide(lambda x: x if x.shape[0] + x.shape[1] != 50 else x + 1, 100)
+    assert program.metadata["conditions"] == {"main": ["batch + seq != 50"]}
+
+
+def test_a_minimum_with_a_large_number_is_kept() -> None:
+    program = wide(lambda x: x[:, : min(x.shape[1], 1000)], 100_000)
+    assert program.run(torch.ones(1, 1009)).shape == (1, 1000)
+
+
+def test_code_that_has_no_file_counts() -> None:
+    names: dict[str, Any] = {}
+    exec(
+        compile("def f(x):\n    return x if x.shape[1] % 2 == 0 else -x", "<stdin>", "exec"), names
+    )
+    with pytest.raises(CaptureError, match="seq%2 == 0"):
+        captured(names["f"])
+
+
 def test_a_number_that_is_fixed_to_the_examples_is_refused() -> None:
     """int() of a size has to give Python one number; math.floor gives a size."""
     with pytest.raises(CaptureError, match=r"sizes with conditions, .*== 12"):

@@ -196,3 +196,13 @@ def test_bench_measures_every_variant(built, capsys) -> None:
     assert main(["bench", str(built), "--runs", "3"]) == 0
     out = capsys.readouterr().out
     assert "plain" in out and "small" in out and " ms" in out
+
+
+def test_a_reader_that_goes_away_is_no_mistake() -> None:
+    """As in `edgec list ops | head -1`."""
+    command = [sys.executable, "-m", "edgec", "list", "ops"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 0

@@ -141,6 +141,14 @@ def test_a_missing_recipe(tmp_path) -> None:
         load_recipe(tmp_path / "recipe.toml")
 
 
+def test_a_pass_that_needs_data_is_told_with_the_other_mistakes(tmp_path) -> None:
+    text = 'model = "m:f"\n[build.a]\npasses = ["gptq{bits=4}", "gqtp"]\n'
+    (tmp_path / "recipe.toml").write_text(text)
+    with pytest.raises(RecipeError, match=r"need a \[calibration\] table") as error:
+        load_recipe(tmp_path / "recipe.toml")
+    assert "did you mean gptq?" in str(error.value)
+
+
 # ------------------------------------------------------------------ builds
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
