@@ -84,7 +84,8 @@ def gather(w: Writer, node: Node, table: Weight, ids: Name) -> Name:
     assert isinstance(node.op, Gather)
     axis = node.op.axis % operand_type(w, node, 0).rank
     if not isinstance(table, str) and axis == 0 and isinstance(table.encoding, Affine):
-        found = gather_blocks(w, table, ids) or gather_rows(w, table, ids)
+        kind = operand_type(w, node, 1).dtype
+        found = gather_blocks(w, table, ids, kind) or gather_rows(w, table, ids)
         if found is not None:
             return found
     return w.node("Gather", dense(w, table), ids, axis=axis)

@@ -73,8 +73,8 @@ def matmul(w: Writer, x: Name, weight: Constant, bias: Name | None) -> Name:
     )
 
 
-def gather_blocks(w: Writer, table: Constant, ids: Name) -> Name | None:
-    """table[ids] by GatherBlockQuantized; None where it does not apply."""
+def gather_blocks(w: Writer, table: Constant, ids: Name, kind: DType) -> Name | None:
+    """table[ids] by GatherBlockQuantized, ids of dtype `kind`; None where it does not apply."""
     encoding = table.encoding
     assert isinstance(encoding, Affine)
     block = block_size(encoding)
@@ -85,13 +85,22 @@ def gather_blocks(w: Writer, table: Constant, ids: Name) -> Name | None:
     scale, zero = _scale_and_zero(w, table, encoding, k // block)
     return w.node(
         "GatherBlockQuantized",
-        *(codes, ids, scale, zero),
+        *(codes, _checked(w, ids, n, kind), scale, zero),
         domain=MICROSOFT,
         bits=encoding.bits,
         block_size=block,
         gather_axis=0,
         quantize_axis=1,
     )
+
+
+def _checked(w: Writer, ids: Name, rows: int, kind: DType) -> Name:
+    """`ids`, by way of a Gather, which refuses what is no row: GatherBlockQuantized reads anything.
+
+    Zeros are added; onnxruntime makes the table of them when the model is opened.
+    """
+    zeros = w.node("Expand", w.number(0, kind), w.ints(rows))
+    return w.node("Add", ids, w.node("Gather", zeros, ids, axis=0))
 
 
 def gather_rows(w: Writer, table: Constant, ids: Name) -> Name | None:

@@ -14,6 +14,7 @@ import torch
 from hypothesis import strategies as st
 
 import edgec.ops  # noqa: F401 - registers the op set
+from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir import (
     Affine,
@@ -257,7 +258,7 @@ FORMS = {
     ("affine4 g48 zero", "step"): ["MatMulNBits"],
     ("affine4", "step"): ["MatMulNBits"],
     ("affine4 g6", "step"): ["MatMul"],
-    ("affine4 g32", "gather"): ["GatherBlockQuantized"],
+    ("affine4 g32", "gather"): ["Gather", "Add", "GatherBlockQuantized"],
     ("affine2 g32", "step"): ["MatMulNBits"],
     ("affine3 g32 zero", "step"): ["MatMul"],
     ("lut4", "step"): ["MatMul"],
@@ -271,6 +272,16 @@ def test_nothing_is_decoded_at_run_time(name: str, place: str, tmp_path: Path) -
     """Once onnxruntime has opened the file, all decoders are gone: they read constants alone."""
     Onnx().emit(program_with(ENCODINGS[name], *PLACES[place]), tmp_path)
     assert sorted(optimized_ops(tmp_path)) == sorted(FORMS[name, place])
+
+
+@pytest.mark.parametrize("name", [n for n, p in FORMS if p == "gather"])
+@pytest.mark.parametrize("index", [N, 99_999, -N - 1])
+def test_indices_that_no_row_has_are_refused(name: str, index: int, tmp_path: Path) -> None:
+    Onnx().emit(program_with(ENCODINGS[name], *PLACES["gather"]), tmp_path)
+    ids = torch.zeros(2, 5, dtype=torch.int64)
+    ids[1, 3] = index
+    with pytest.raises(ValidationError):
+        Onnx.load(tmp_path).run("main", [ids])
 
 
 def test_accuracy_level_4_is_packed_everywhere_and_reported(tmp_path: Path) -> None:
