@@ -162,7 +162,7 @@ def _equation(node: SymNode, value: bool) -> sympy.Basic:
     A size counts as itself where it is compared as a float.
     """
     condition = node.expr if value else sympy.Not(node.expr)
-    return condition.replace(lambda e: _is_float_of_symbol(e), lambda e: e.args[0])
+    return condition.replace(_is_float_of_symbol, lambda e: e.args[0])
 
 
 def _is_float_of_symbol(e: Any) -> bool:

@@ -43,7 +43,8 @@ def build_release(
     Raises EdgecError: see `edgec.compile`.
     """
     with clock.stage("passes"):
-        tried = typical_samples(cleaned.program, job.dims, job.samples)
+        same = not job.passes.passes
+        tried = {} if same else typical_samples(cleaned.program, job.dims, job.samples)
         compressed, records = job.passes.run(
             cleaned.program, tried, staged("passes", progress), job.calibration
         )
@@ -53,7 +54,6 @@ def build_release(
         emitted = emit(compressed, job.target, folder, job.recipe_sha256)
     progress("emit", 1, 1)
     with clock.stage("interpret"):
-        same = not job.passes.passes
         cases = baseline.cases if same else make_cases(compressed, job.dims, job.samples, progress)
         save_cases(folder, cases)
     with clock.stage("execute"), measure.peak_memory() as memory:

@@ -28,8 +28,7 @@ def from_data(program: Program, data: Data) -> Samples:
     if isinstance(data, Texts) and program.metadata.get("task") == "translate":
         found = _translations(program, list(data.first(TEXTS).sources), TEXTS, TOKENS)
         return {function: calls[-1:] for function, calls in found.items()}
-    calls = calls_of(program, data.first(1))
-    return {function: found[:1] for function, found in calls.items()}
+    return calls_of(program, data.first(1))
 
 
 def calls_of(program: Program, data: Data) -> dict[str, list[list[torch.Tensor]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import time
 from dataclasses import replace
@@ -47,7 +46,7 @@ def build_recipe(
             model.program.metadata["task"] = recipe.task
         evaluation = make_evaluation(loaded, model)
         samples = calibration_samples(loaded, model)
-        calibration = functools.cache(lambda: calibration_for(loaded, model))
+        calibration = calibration_for(loaded, model)
         cleaned = clean(model.program, Clock(), progress, recipe.validation.dims, samples)
         baselines: dict[str, Baseline] = {}
         rows = []
@@ -55,7 +54,7 @@ def build_recipe(
             job = replace(
                 make_job(loaded, name, variant, model, evaluation),
                 samples=samples,
-                calibration=calibration(),
+                calibration=calibration,
             )
             manifest = _build_variant(cleaned, job, baselines, scratch, progress)
             rows.append(Row.of(manifest, variant.passes))
@@ -130,8 +129,7 @@ def calibration_for(loaded: LoadedRecipe, model: Model) -> Calibration | None:
     specs = [p for variant in loaded.recipe.build.values() for p in variant.passes]
     if settings is None or not any(p.needs_calibration for p in parse_pipeline(specs).passes):
         return None
-    data = load_data(loaded.path(settings.data), model.program, settings.limit)
-    return calibration_calls(model.program, data)
+    return calibration_calls(model.program, loaded.path(settings.data), settings.limit)
 
 
 def make_evaluation(loaded: LoadedRecipe, model: Model) -> Evaluation:
