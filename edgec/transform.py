@@ -6,27 +6,22 @@ import dataclasses
 import keyword
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import torch
 
 from edgec.comparison import FILLER_ROUNDING, compare
+from edgec.context import NOTHING, Context, Samples, as_calibration, check_calibration
 from edgec.errors import EdgecError, PassError
-from edgec.interpreter import Interpreter, check_inputs
+from edgec.interpreter import Interpreter
 from edgec.ir import Exactness, Program
-from edgec.ir.graph import Graph
 from edgec.ir.text import show_value
 
-Samples: TypeAlias = Mapping[str, Sequence[Sequence[torch.Tensor]]]
-"""Flat inputs to try, by function: {"main": [[ids, mask], ...]}."""
-
-Calibration: TypeAlias = Samples
-"""Inputs of the kind that the model will get, for passes that look at activations."""
-
 Progress: TypeAlias = Callable[[int, int, str], None]
-"""Called with (passes done, passes in all, text of the next pass; "" at the end)."""
+"""Called with (steps done, steps in all, text of the pass): passes, and steps within one."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Pass:
 
     name     the name in text
     effect   what the pass may change: EXACT the same bits, ROUNDING the same formula, LOSSY values
-    needs_calibration   whether `calibrated` must be given data
+    needs_calibration   whether `apply` must be given data in its context
     """
 
     name: ClassVar[str] = ""
@@ -62,13 +57,9 @@ class Pass:
     def requires(self, program: Program) -> None:
         """Raise PassError, before anything is computed, where the options do not fit `program`."""
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         """The changed program; the argument stays as it is (work on `program.copy()`)."""
         raise NotImplementedError
-
-    def calibrated(self, program: Program, calibration: Calibration) -> PassResult:
-        """`apply`, for a pass that looks at what flows through the program."""
-        return self.apply(program)
 
     def ensures(self, before: Program, after: Program) -> None:
         """Raise PassError where the result is not what the pass promises."""
@@ -138,26 +129,28 @@ class Pipeline:
         program: Program,
         samples: Samples | None = None,
         progress: Progress | None = None,
-        calibration: Calibration | None = None,
+        calibration: Mapping[str, Iterable[Sequence[torch.Tensor]]] | None = None,
     ) -> tuple[Program, list[PassRecord]]:
         """The program after all passes, and one record per pass.
 
         samples       inputs to interpret the program with after each pass: names the pass that
                       hurts
-        calibration   data for the passes that need some
+        calibration   data for the passes that look at activations
         Raises PassError, which names the passes that ran before, for a pass that refuses, fails,
         leaves an ill-formed program, or lies about having modified it.
         """
-        calibration = calibration or {}
+        given = Context(as_calibration(calibration), program)
         if any(step.needs_calibration for step in self.passes):
-            check_calibration(program, calibration)
+            check_calibration(program, given.calibration)
         original = _Outputs(program, samples) if samples else None
         records: list[PassRecord] = []
         for step in self.passes:
+            context = given
             if progress is not None:
                 progress(len(records), len(self.passes), str(step))
+                context = replace(given, steps=partial(_within, progress, str(step)))
             try:
-                program, record = _run_pass(step, program, original, records, calibration)
+                program, record = _run_pass(step, program, original, records, context)
             except EdgecError as error:
                 raise _with_history(step, error, records) from error
             except Exception as error:
@@ -169,16 +162,20 @@ class Pipeline:
         return program, records
 
 
+def _within(progress: Progress, text: str, done: int, total: int) -> None:
+    progress(done, total, text)
+
+
 def _run_pass(
     step: Pass,
     before: Program,
     original: _Outputs | None,
     records: Sequence[PassRecord],
-    calibration: Calibration,
+    context: Context,
 ) -> tuple[Program, PassRecord]:
     started = time.perf_counter()
     step.requires(before)
-    result = step.calibrated(before, calibration) if calibration else step.apply(before)
+    result = step.apply(before, context)
     after, notes = result.program, result.notes
     if result.modified != (changed := differs(before, after)):
         got = (
@@ -204,41 +201,6 @@ def _run_pass(
         seconds,
         deviation,
     )
-
-
-def check_calibration(program: Program, calibration: Calibration) -> None:
-    """Raise PassError, with everything that is wrong, for data that cannot calibrate `program`.
-
-    That is: no call at all, functions that the program does not have, inputs of another number,
-    dtype or shape than its signature has, and NaNs or infinities in them.
-    """
-    do = "give the recipe a [calibration] table, or `calibration` to edgec.compile"
-    if not any(calibration.values()):
-        raise PassError("calibration", "no data", "inputs like those that the model will get", do)
-    problems: list[str] = []
-    for name, calls in calibration.items():
-        graph = program.graphs.get(name)
-        if graph is None:
-            problems.append(f"function {name}, need one of {', '.join(program.graphs)}")
-            continue
-        for i, inputs in enumerate(calls):
-            problems += (f"{name}, call {i}: {p}" for p in _call_problems(graph, inputs))
-    if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise PassError("calibration", "; ".join(problems[:5]) + more)
-
-
-def _call_problems(graph: Graph, inputs: Sequence[torch.Tensor]) -> list[str]:
-    try:
-        tensors = check_inputs(graph, inputs)
-        graph.bind(tuple(t.shape for t in tensors))
-    except EdgecError as error:
-        return [str(error)]
-    return [
-        f"{v.name} has NaN or infinite values"
-        for v, t in zip(graph.inputs, tensors, strict=True)
-        if t.is_floating_point() and not bool(t.isfinite().all())
-    ]
 
 
 def _with_history(step: Pass, error: EdgecError, records: Sequence[PassRecord]) -> PassError:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from edgec.errors import PassError
+from edgec.context import NOTHING, Context
 from edgec.ir import Constant, Dense, DType, Exactness, Node, Program, Value
 from edgec.ir.graph import Graph, fresh_name, put_constant
 from edgec.ops.elementwise import Mul
@@ -17,7 +17,7 @@ from edgec.passes.numerics.awq import search
 from edgec.passes.numerics.gptq import Hessian
 from edgec.passes.stream import Visit, visits
 from edgec.passes.weights import Weight, find_weights
-from edgec.transform import Calibration, PassResult
+from edgec.transform import PassResult
 
 
 @dataclass(frozen=True)
@@ -45,22 +45,18 @@ class Awq(AffineWeights):
     needs_calibration: ClassVar[bool] = True
     otherwise: Literal["leave", "multiply"] = "leave"
 
-    def apply(self, program: Program) -> PassResult:
-        do = "give the recipe a [calibration] table, or leave the pass out"
-        raise PassError(self.name, "no calibration data", "inputs of the model", do)
-
-    def calibrated(self, program: Program, calibration: Calibration) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
+        used = context.calls(self.name)
         after = program.copy()
         notes = [
             f"pattern {p!r} matches no constant" for p in self.selected.idle(program.constants)
         ]
         changed = False
-        for function in program.graphs:
-            if calls := calibration.get(function):
-                sites = _Sites(self, program, function)
-                for visit in visits(program, function, calls):
-                    if site := sites.first_at(visit.node):
-                        changed |= self._scale(after, function, site, visit, notes)
+        for function, calls in used.items():
+            sites = _Sites(self, program, function)
+            for visit in visits(program, function, calls, context.steps):
+                if site := sites.first_at(visit.node):
+                    changed |= self._scale(after, function, site, visit, notes)
         if not changed:
             notes.append("nothing to do: no inputs were scaled")
         return PassResult(after, changed, tuple(notes))
@@ -81,6 +77,7 @@ class Awq(AffineWeights):
             return False
         s, left = search([w.float() for w in weights], magnitude, hessian, grids)
         if left >= 1:
+            notes.append(f"%{name}: no scale loses less than none; left")
             return False
         for weight, w in zip(site.weights, weights, strict=True):
             _store(after, weight.name, w * s)
@@ -122,7 +119,7 @@ class _Sites:
         options, stored = self.options, self.program.constants[weight.name].encoding
         plain = _is_plain(self.program, weight.name) and stored.numel >= options.min_numel
         single = weight.ops == {"linear"} and self._uses(f"@{weight.name}") == 1
-        chosen = weight.name in options.selected and not options.misfit(self.program, weight)
+        chosen = weight.name in options.selected and not options.misfit(stored, weight)
         return plain and single and chosen and bool(stored.decode().isfinite().all())
 
     def first_at(self, node: Node) -> Site | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgec.context import NOTHING, Context
 from edgec.ir import Exactness, Program
 from edgec.ir.rewrite import rewrite
 from edgec.passes.rules import arithmetic, masks, parts, views
@@ -36,7 +37,7 @@ class Canonicalize(Pass):
     effect: ClassVar[Exactness] = Exactness.EXACT
     every_query_sees: bool = False
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         rules = (*RULES, *masks.SEEING_RULES) if self.every_query_sees else RULES
         result = rewrite(program, rules)
         return PassResult(result.program, bool(result.fired))

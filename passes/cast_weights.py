@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 
 import torch
 
+from edgec.context import NOTHING, Context
 from edgec.errors import PassError
 from edgec.ir import Constant, Dense, DType, Exactness, Program
-from edgec.passes.affine_weights import relative_error
+from edgec.passes.weight_pass import relative_error
 from edgec.passes.weights import Selection
 from edgec.transform import Pass, PassResult
 
@@ -42,7 +43,7 @@ class CastWeights(Pass):
         if self.min_numel < 0:
             raise PassError(self.name, f"min_numel={self.min_numel}", "min_numel >= 0")
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         after = program.copy()
         selected = Selection(self.include, self.skip)
         notes = [f"pattern {p!r} matches no constant" for p in selected.idle(program.constants)]

@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgec.context import NOTHING, Context
 from edgec.ir import Constant, Exactness, Graph, Node, Program
 from edgec.ir.pattern import COMMUTATIVE
 from edgec.ir.rewrite import rename_constants
@@ -27,7 +28,7 @@ class EliminateCommonSubexpressions(Pass):
     name: ClassVar[str] = "eliminate-common-subexpressions"
     effect: ClassVar[Exactness] = Exactness.EXACT
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         renames = _equal_constants(program.constants)
         merged = rename_constants(program, renames)
         after = merged.map_graphs(_once)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgec.context import NOTHING, Context
 from edgec.ir import Exactness, Graph, Node, Program
 from edgec.transform import Pass, PassResult
 
@@ -23,7 +24,7 @@ class EliminateDeadCode(Pass):
     name: ClassVar[str] = "eliminate-dead-code"
     effect: ClassVar[Exactness] = Exactness.EXACT
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         after = program.map_graphs(_live).drop_unused_constants()
         return PassResult(after, _size(after) != _size(program))
 

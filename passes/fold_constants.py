@@ -12,6 +12,7 @@ from typing import ClassVar
 import sympy
 import torch
 
+from edgec.context import NOTHING, Context
 from edgec.errors import PassError
 from edgec.ir import Dense, Exactness, Graph, Node, Program, TensorType, Value, dims
 from edgec.ir.dims import Dim
@@ -48,7 +49,7 @@ class FoldConstants(Pass):
         if self.limit_bytes < 0:
             raise PassError(self.name, f"limit_bytes={self.limit_bytes}", "limit_bytes >= 0")
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         program, modified = _stored_numbers(program)
         while True:
             # a constant that fell out of use may be what kept another value from being worth it

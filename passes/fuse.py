@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgec.context import NOTHING, Context
 from edgec.errors import PassError
 from edgec.ir import Exactness, Program
 from edgec.ir.rewrite import Rule, rewrite
@@ -47,7 +48,7 @@ class Fuse(Pass):
         if unknown:
             raise PassError(self.name, f"sets {', '.join(unknown)}", f"some of {', '.join(NAMES)}")
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         modified = False
         for phase in PHASES:
             rules = [r for name, rules in phase.items() if name in self.sets for r in rules]

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from typing import ClassVar, Literal, TypeAlias
+from functools import partial
+from typing import ClassVar
 
 from torch import Tensor
 
-from edgec.errors import PassError
+from edgec.context import NOTHING, Context
 from edgec.ir import Exactness, Program
-from edgec.passes.affine_weights import Account, AffineWeights
-from edgec.passes.inputs import inputs, is_product, source
+from edgec.passes.affine_weights import AffineWeights
+from edgec.passes.hessians import Target, hessians
 from edgec.passes.numerics.gptq import Hessian, Order, gptq
 from edgec.passes.numerics.grid import Grid, Rounded
-from edgec.passes.stream import Visit, visits
-from edgec.passes.weights import Weight
-from edgec.transform import Calibration, PassResult
-
-Calls: TypeAlias = Sequence[Sequence[Tensor]]
+from edgec.passes.weight_pass import Account
+from edgec.transform import PassResult
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Gptq(AffineWeights):
     damping: float = 0.01
     order: Order = "activation"
     sweeps: int = 0
-    target: Literal["current", "original"] = "current"
+    target: Target = "current"
 
     def wrong_options(self) -> list[str]:
         wrong = super().wrong_options()
@@ -69,109 +64,27 @@ class Gptq(AffineWeights):
             wrong.append(f"sweeps={self.sweeps}, need sweeps >= 0")
         return wrong
 
-    def apply(self, program: Program) -> PassResult:
-        do = "give the recipe a [calibration] table, or use quantize-weights"
-        raise PassError(self.name, "no calibration data", "inputs of the model", do)
-
-    def calibrated(self, program: Program, calibration: Calibration) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         after = program.copy()
         account = Account(self, after)
-        used = {name: calls for name in after.graphs if (calls := calibration.get(name))}
-        shared = _Shared(account, used).hessians()
-        for function, calls in used.items():
-            self._function(account, program, function, calls, shared)
-        for name in list(account.weights):
-            _nearest(account, name)
-        account.close()
-        if not account.errors:
-            account.notes.append("nothing to do: no weight was quantized")
+        for name, hessian in hessians(account, context, self.target):
+            self._round(account, name, hessian)
+        account.close("quantized")
         return PassResult(after, bool(account.errors), tuple(account.notes), account.errors)
 
-    def _function(
-        self,
-        account: Account,
-        program: Program,
-        function: str,
-        calls: Calls,
-        shared: dict[str, Hessian],
-    ) -> None:
-        """Round the weights that are first used in `function`."""
-        key, hessian = None, Hessian(0)
-        befores: Iterable[Visit | None] = repeat(None)
-        if self.target == "original":
-            befores = visits(program, function, calls)
-        for visit, before in zip(visits(account.program, function, calls), befores, strict=False):
-            for name in [r[1:] for r in visit.node.operands if r[1:] in account.weights]:
-                weight = account.weights[name]
-                if name in shared:
-                    self._round(account, name, shared.pop(name))
-                elif not is_product(visit.node, weight):
-                    _nearest(account, name)
-                else:  # q, k and v of an attention have one input
-                    if key != (key := source(visit.node, weight)):
-                        hessian = _sum(visit, before, weight)
-                    self._round(account, name, hessian)
-
-    def _round(self, account: Account, name: str, hessian: Hessian) -> None:
-        if not hessian.is_finite:
+    def _round(self, account: Account, name: str, hessian: Hessian | None) -> None:
+        if hessian is None:
+            if account.weights[name].ops != {"gather"}:
+                account.notes.append(
+                    f"@{name}: no product with calibration data; rounded to nearest"
+                )
+            self.round(account, name)
+        elif not hessian.is_finite:
             account.notes.append(f"@{name}: inputs with infinite squares; rounded to nearest")
-            account.round(name)
-            return
+            self.round(account, name)
+        else:
+            self.round(account, name, partial(self._rounding, hessian))
 
-        def rounding(w: Tensor, grid: Grid, kept: Tensor | None) -> Rounded:
-            w = hessian.corrected(w)
-            return gptq(w, hessian.matrix, grid, self.damping, self.order, self.sweeps, kept)
-
-        account.round(name, rounding)
-
-
-def _sum(visit: Visit, before: Visit | None, weight: Weight) -> Hessian:
-    """Over all calls; `before` has what flowed before the pass."""
-    rows = inputs(visit, weight)
-    originals = repeat(None) if before is None else inputs(before, weight)
-    hessian: Hessian | None = None
-    for x, original in zip(rows, originals, strict=False):
-        hessian = hessian or Hessian(x.shape[1])
-        hessian.add(x, original)
-    assert hessian is not None
-    return hessian
-
-
-def _nearest(account: Account, name: str) -> None:
-    """Round to nearest, and say so where that is not what is to be expected."""
-    if account.weights[name].ops != {"gather"}:
-        account.notes.append(f"@{name}: no product with calibration data; rounded to nearest")
-    account.round(name)
-
-
-class _Shared:
-    """Weights that are used more than once before or in the function of their first product."""
-
-    def __init__(self, account: Account, used: Mapping[str, Calls]) -> None:
-        self.account, self.used = account, used
-        self.homes: dict[str, str] = {}
-        counts: Counter[str] = Counter()
-        for function in used:
-            nodes = account.program.graphs[function].nodes
-            new = [n for n in account.weights if n not in self.homes]
-            for name in new:
-                weight = account.weights[name]
-                counts[name] += sum(f"@{name}" in node.inputs for node in nodes)
-                if any(is_product(node, weight) for node in nodes):
-                    self.homes[name] = function
-        self.names = {name for name in self.homes if counts[name] > 1}
-
-    def hessians(self) -> dict[str, Hessian]:
-        """Each weight's, over all its products in that function."""
-        found: dict[str, Hessian] = {}
-        for function, calls in self.used.items():
-            names = {n for n in self.names if self.homes[n] == function}
-            if not names:
-                continue
-            for visit in visits(self.account.program, function, calls):
-                for name in names & {ref[1:] for ref in visit.node.operands}:
-                    weight = self.account.weights[name]
-                    if is_product(visit.node, weight):
-                        for x in inputs(visit, weight):
-                            found.setdefault(name, Hessian(x.shape[1])).add(x)
-        return found
+    def _rounding(self, hessian: Hessian, w: Tensor, grid: Grid, kept: Tensor | None) -> Rounded:
+        w = hessian.corrected(w)
+        return gptq(w, hessian.matrix, grid, self.damping, self.order, self.sweeps, kept)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from edgec.context import NOTHING, Context
 from edgec.ir import Affine, Exactness, Node, Program, Sparse
-from edgec.passes.affine_weights import Account, AffineWeights
+from edgec.passes.affine_weights import AffineWeights
+from edgec.passes.weight_pass import Account
 from edgec.passes.weights import Selection
 from edgec.transform import PassResult
 
@@ -52,16 +54,14 @@ class QuantizeWeights(AffineWeights):
             wrong.append(f"activations={self.activations} with bits={self.bits}, need bits=8")
         return wrong
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         after = program.copy()
         account = Account(self, after)
         for name in list(account.weights):
-            account.round(name)
-        account.close()
+            self.round(account, name)
         errors, notes = account.errors, account.notes
         changed = self._set_activations(after, self.selected)
-        if not errors and not changed:
-            notes.append("nothing to do: no weight was quantized")
+        account.close("" if changed else "quantized")
         return PassResult(after, bool(errors) or changed, tuple(notes), errors)
 
     def _set_activations(self, program: Program, selected: Selection) -> bool:

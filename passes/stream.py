@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from edgec.context import Steps, unheard
 from edgec.interpreter import check_inputs
 from edgec.ir import Node, Program
 from edgec.ir.graph import Graph
@@ -32,12 +33,13 @@ class Visit:
 
 
 def visits(
-    program: Program, function: str, calls: Sequence[Sequence[torch.Tensor]]
+    program: Program, function: str, calls: Sequence[Sequence[torch.Tensor]], steps: Steps = unheard
 ) -> Iterator[Visit]:
     """Every node of `function` in order, with its operands in all `calls`.
 
     The node is evaluated after the consumer has looked at it, with the constants that `program`
-    then has. Raises ValidationError for inputs that do not fit the signature.
+    then has; `steps` hears how many were.
+    Raises ValidationError for inputs that do not fit the signature.
     """
     graph = program.graphs[function]
     last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.operands}
@@ -46,6 +48,7 @@ def visits(
     envs = [graph.bind(tuple(t.shape for t in inputs)) for inputs in tensors]
     values = [dict(zip(names, inputs, strict=True)) for inputs in tensors]
     for i, node in enumerate(graph.nodes):
+        steps(i, len(graph.nodes))
         constants = _constants(program, node)
         yield Visit(graph, node, [_operands(node, known, constants) for known in values])
         constants = _constants(program, node)

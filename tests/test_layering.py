@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"measure", "records", "runtime", "tokenizer", "userfunction"}),
     frozenset({"ir", "comparison"}),
-    frozenset({"ops", "runner"}),
+    frozenset({"context", "ops", "runner"}),
     frozenset({"capture", "transform", "target", "kernels"}),
     frozenset({"passes"}),
     frozenset({"targets"}),

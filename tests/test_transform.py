@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import edgec.ops
+from edgec.context import NOTHING
 from edgec.errors import PassError, ValidationError
 from edgec.ir import OPS, Builder, Constant, Dense, DType, Program, Range, TensorType, symbol
 from edgec.transform import Pass, PassResult, Pipeline, differs
@@ -38,7 +39,7 @@ class Scale(Pass):
         if self.factor == 0:
             raise PassError("scale", "factor=0.0", "another factor", "leave the pass out")
 
-    def apply(self, program):
+    def apply(self, program, context=NOTHING):
         after = program.copy()
         w = after.constants["w"].encoding.decode() * self.factor
         after.constants["w"] = Constant("w", Dense(w))
@@ -58,7 +59,7 @@ class Lie(Pass):
     claim: bool = False
     change: str = ""
 
-    def apply(self, program):
+    def apply(self, program, context=NOTHING):
         after = program.copy()
         if self.change == "node":
             node = after.main.nodes[1]
@@ -141,7 +142,7 @@ def test_outputs_that_cannot_be_compared_are_noted():
     class Rename(Pass):
         name: ClassVar[str] = "rename"
 
-        def apply(self, program):
+        def apply(self, program, context=NOTHING):
             b = Builder.new("main", [("z", TensorType(DType.F32, (2, 4)))], program.constants)
             graph = b.finish([b.relu(b.input("z"))], ["y"])
             return PassResult(Program({"main": graph}, graph.constants, program.metadata), True)

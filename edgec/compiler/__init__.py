@@ -12,6 +12,7 @@ from edgec.compiler.cleanup import clean
 from edgec.compiler.job import Clock, Evaluation, Job, Progress, silent
 from edgec.compiler.quality import load_data
 from edgec.compiler.samples import calibration_calls
+from edgec.context import Calibration, Samples
 from edgec.ir.program import Program
 from edgec.measure import parse_bytes
 from edgec.metrics import Data, get_metric, own_metric
@@ -21,7 +22,7 @@ from edgec.release import Release
 from edgec.release.judge import Limits
 from edgec.release.publish import publishing
 from edgec.targets import TARGETS, get_target
-from edgec.transform import Calibration, Pass, Samples
+from edgec.transform import Pass
 
 __all__ = ["Limits", "Release", "compile"]
 

@@ -9,11 +9,12 @@ import torch
 
 from edgec.comparison import compare
 from edgec.compiler.job import Clock, Progress
+from edgec.context import Samples
 from edgec.errors import PassError, ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir.program import Program
 from edgec.passes import CLEANUP, parse_pipeline
-from edgec.transform import PassRecord, Samples
+from edgec.transform import PassRecord
 from edgec.validate import make_inputs, settings
 from edgec.validate.fidelity import Case, Reference
 from edgec.validate.settings import Setting

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from edgec.context import Calibration, Samples
 from edgec.metrics import Data, Metric
 from edgec.release.judge import Limits
 from edgec.release.manifest import RecipeText
 from edgec.target import Target
-from edgec.transform import Calibration, Pipeline, Samples
+from edgec.transform import Pipeline
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from edgec.context import Samples
 from edgec.errors import CaptureError, RecipeError
 from edgec.ir.program import Program
-from edgec.transform import Samples
 from edgec.userfunction import find, importable, told
 
 FORMS = "hf:DIRECTORY or package.module:function"

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from edgec.compiler.quality import load_data
+from edgec.context import Calibration, Samples
 from edgec.ir.program import Program
 from edgec.metrics import Data, Tensors, Texts
 from edgec.metrics.predict import BATCH, tokenized, translator
 from edgec.runner import Runner
-from edgec.transform import Calibration, Samples
 
 TEXTS = 4  # of the data, in one batch
 TOKENS = 6  # generated, so that states hold something

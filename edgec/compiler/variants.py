@@ -13,6 +13,7 @@ from edgec.compiler.job import Clock, Evaluation, Job, Progress, silent
 from edgec.compiler.loading import Model, load_model
 from edgec.compiler.quality import Baseline, load_data
 from edgec.compiler.samples import calibration_calls, from_data
+from edgec.context import Calibration, Samples
 from edgec.errors import RecipeError
 from edgec.measure import parse_bytes, peak_bytes
 from edgec.metrics import Metric, get_metric, own_metric
@@ -23,7 +24,6 @@ from edgec.release.manifest import Manifest, RecipeText
 from edgec.release.publish import publishing
 from edgec.release.summary import Row, Summary, smallest_accepted
 from edgec.targets import TARGETS, get_target
-from edgec.transform import Calibration, Samples
 
 _SCRATCH = ".uncompressed"
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 
 from edgec.comparison import Comparison, compare, deviation
+from edgec.context import Samples
 from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir import dims
@@ -17,7 +18,6 @@ from edgec.ir.program import Program
 from edgec.ir.text import show_node
 from edgec.records import finite
 from edgec.target import Executable
-from edgec.transform import Samples
 from edgec.validate.inputs import chain
 from edgec.validate.report import Checked, Difference, Fidelity
 from edgec.validate.settings import Setting, settings, smallest_sizes, state_dims

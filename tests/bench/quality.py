@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from edgec.capture.hf import load
+from edgec.context import Calibration
 from edgec.interpreter import Interpreter
 from edgec.ir import Program
 from edgec.passes import CLEANUP, parse_pipeline
 from edgec.targets.onnx import Onnx
-from edgec.transform import Calibration
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = Path(__file__).with_name("texts.txt")

@@ -9,6 +9,7 @@ import pytest
 
 import edgec
 from edgec.compiler import cleanup
+from edgec.context import NOTHING, Context
 from edgec.errors import PassError, ValidationError
 from edgec.ir import Constant, Dense, Exactness
 from edgec.ir.program import Program
@@ -24,7 +25,7 @@ class Slip(Pass):
     name: ClassVar[str] = "slip"
     effect: ClassVar[Exactness] = Exactness.ROUNDING
 
-    def apply(self, program: Program) -> PassResult:
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         changed = program.copy()
         weight = changed.constants["layer1.weight"]
         value = Dense(weight.encoding.decode() * 1.001)

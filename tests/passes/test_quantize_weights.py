@@ -25,8 +25,8 @@ from edgec.ir import (
 from edgec.ops.linear import Linear
 from edgec.ops.recurrent import Lstm
 from edgec.passes import parse_pass, parse_pipeline
-from edgec.passes.affine_weights import relative_error
 from edgec.passes.quantize_weights import QuantizeWeights
+from edgec.passes.weight_pass import relative_error
 from edgec.transform import differs
 
 BATCH = symbol("batch")

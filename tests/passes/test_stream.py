@@ -8,12 +8,13 @@ from typing import ClassVar
 import pytest
 import torch
 
+from edgec.context import NOTHING, Calibration, Context
 from edgec.errors import PassError
 from edgec.interpreter import Interpreter
 from edgec.ir import Constant, Dense
 from edgec.ir.program import Program
 from edgec.passes.stream import visits
-from edgec.transform import Calibration, Pass, PassResult, Pipeline
+from edgec.transform import Pass, PassResult, Pipeline
 from tests.programs import classifier
 
 
@@ -51,8 +52,8 @@ class Look(Pass):
     name: ClassVar[str] = "look"
     needs_calibration: ClassVar[bool] = True
 
-    def calibrated(self, program: Program, calibration: Calibration) -> PassResult:
-        return PassResult(program, False, (f"{len(calibration['main'])} calls",))
+    def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
+        return PassResult(program, False, (f"{len(context.calibration['main'])} calls",))
 
 
 @pytest.mark.parametrize(
