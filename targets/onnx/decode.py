@@ -18,6 +18,7 @@ from edgec.errors import UnsupportedError
 from edgec.ir import Constant, DType, Encoding
 from edgec.ir.encoding import Dense
 from edgec.ir.encodings import Affine, Lut, Outliers, Sparse
+from edgec.ir.encodings.two_four import IN_BYTE, PAIRS, POWERS
 from edgec.ir.packing import wide_bytes
 from edgec.targets.onnx.writer import Name, Writer
 
@@ -154,12 +155,31 @@ def _sparse(w: Writer, ref: str, encoding: Sparse) -> Name:
     shape, dtype = tuple(encoding.mask.shape), encoding.type.dtype
     if encoding.kept_count == 0:
         return w.array(torch.zeros(shape, dtype=dtype.torch_dtype))
-    mask = unpacked(w, f"{ref}mask", 1, encoding.mask.numel())
+    mask = _mask(w, f"{ref}mask", encoding)
     before = w.node("CumSum", w.cast(mask, I64), w.number(0, I64))
     places = w.node("Max", w.node("Sub", before, w.number(1, I64)), w.number(0, I64))
     values = _decode(w, f"{ref}values.", encoding.values, Kept(encoding.kept_count, places))
     shown = _shaped(w, w.cast(mask, DType.BOOL), shape)
     return w.node("Where", shown, values, w.number(0.0, dtype))
+
+
+def _mask(w: Writer, stored: Name, encoding: Sparse) -> Name:
+    """u8[numel] of 0 and 1, in row-major order of the tensor."""
+    shape = tuple(encoding.mask.shape)
+    if encoding.pattern == "bitmask":
+        return unpacked(w, stored, 1, encoding.mask.numel())
+    byte = w.unsqueeze(w.cast(stored, DType.I32), 1)
+    choice = w.node("Div", byte, w.array(POWERS.to(torch.int32)))
+    choice = w.node("Mod", choice, w.number(len(PAIRS), DType.I32))
+    kept = w.static_reshape(w.node("Gather", w.array(PAIRS.to(torch.uint8)), choice), -1)
+    if encoding.mask.numel() % (4 * IN_BYTE):
+        kept = w.slice(kept, 0, 0, encoding.mask.numel())
+    order = _rows_first(encoding.axis, len(shape))
+    if not order:
+        return kept
+    rows = w.static_reshape(kept, *(shape[a] for a in order))
+    back = w.transpose(rows, [order.index(a) for a in range(len(order))])
+    return w.static_reshape(back, -1)
 
 
 def _outliers(w: Writer, ref: str, encoding: Outliers, kept: Kept | None) -> Name:

@@ -88,8 +88,9 @@ def sparse(draw):
     generator = draw(seeds)
     if draw(st.booleans()):
         shape = (draw(st.integers(1, 5)), *draw(shapes(4)))
-        values = draw(elementwise(shape))
-        return Sparse("two_four", two_four_mask(shape, 0, generator), values)
+        fitting = [a for a in range(len(shape)) if rows_shape(shape, a)[1] % 4 == 0]
+        values, axis = draw(elementwise(shape)), draw(st.sampled_from(fitting))
+        return Sparse("two_four", two_four_mask(shape, axis, generator), values, axis)
     values = draw(elementwise())
     mask = torch.rand(tuple(values.type.shape), generator=generator) < 0.3
     return Sparse("bitmask", mask, values)

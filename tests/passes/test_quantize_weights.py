@@ -338,7 +338,7 @@ def test_a_mask_stays_and_what_is_under_it_is_quantized():
     e = encoding(after, "w")
     assert e.describe() == "sparse(two_four, affine(bits=4, group=32, scale=bf16))"
     assert torch.equal(e.mask, mask)
-    assert e.nbytes == 48 * 64 // 8 + 48 * 64 // 4 + 48 * 2 * 2
+    assert e.nbytes == 48 * 64 // 12 + 48 * 64 // 4 + 48 * 2 * 2
     assert record.errors["w"] < 0.1
 
 
