@@ -312,7 +312,7 @@ def test_results_are_the_same_every_time_and_the_argument_stays():
 def test_data_is_needed():
     with pytest.raises(PassError, match="no data"):
         parse_pipeline(["gptq{bits=4}"]).run(two_layers())
-    with pytest.raises(PassError, match="no calibration data.*leave the pass out"):
+    with pytest.raises(PassError, match=r"no calibration data.*leave the pass out"):
         Gptq().apply(two_layers())
 
 

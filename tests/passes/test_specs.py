@@ -48,7 +48,7 @@ def test_options_print_and_parse(made, text):
     [
         ("quantise-weights", "did you mean quantize-weights?"),
         ("nothing-like-it", "need one of .*quantize-weights"),
-        ("quantize-weights{bit=4}", r"unknown bit \(known: include, .*bits, group.*did you mean bits\?"),
+        ("quantize-weights{bit=4}", r"unknown bit \(known: include.*did you mean bits\?"),
         ("quantize-weights{bits=four}", "bits=four, need int"),
         ("quantize-weights{bits=4.0}", "bits=4.0, need int"),
         ("quantize-weights{bits=True}", "bits=True, need int"),
