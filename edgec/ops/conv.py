@@ -15,7 +15,12 @@ from edgec.ir.dims import Dim
 from edgec.ir.op import Exactness, Op, op, require
 from edgec.ir.types import TensorType
 from edgec.ops import windows
-from edgec.ops.activation_quantization import Activations, emit_quantized, quantized
+from edgec.ops.activation_quantization import (
+    Activations,
+    check_quantizer,
+    emit_quantized,
+    quantized,
+)
 from edgec.ops.movement import same_shapes
 
 if TYPE_CHECKING:
@@ -54,11 +59,11 @@ class Conv(Op):
     Outputs      y : T[B, N, *O],  O = floor((S + low + high - dilation (K - 1) - 1) / stride) + 1
     Attributes   stride, dilation : one int per spatial axis; padding : one pair (low, high) each
                  groups : int
-                 activations : q, as in `linear`; a row is one x[b]
+                 activations, x_scale, x_zero : q, as in `linear`; a row is one x[b]
     Constraints  (C1) x is [B, C, *S] of floats, 1 to 3 spatial axes    (C2) one dtype
                  (C3) w is static, of as many axes    (C4) one entry per axis, stride and
                  dilation from 1, padding from 0    (C5) C = G w.shape[1], N a multiple of G
-                 (C6) bias is [N]    (C7) O >= 1
+                 (C6) bias is [N]    (C7) O >= 1    (C8) x_scale and x_zero as in `linear`
     Exactness    ROUNDING, C/G numel(K) terms
     """
 
@@ -67,8 +72,11 @@ class Conv(Op):
     dilation: tuple[int, ...]
     groups: int = 1
     activations: Activations = "none"
+    x_scale: float = 0.0
+    x_zero: int = 0
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
+        check_quantizer(self, "C8")
         axes = windows.check_input(self, x, "C1")
         kernel = _check_weights(self, axes, x, w, bias)
         given = {"stride": self.stride, "dilation": self.dilation}
@@ -87,7 +95,7 @@ class Conv(Op):
         return x.with_shape(x.shape[0], count, *sizes)
 
     def evaluate(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-        x = quantized(x, self.activations, tuple(range(1, x.dim())))
+        x = quantized(x, self, tuple(range(1, x.dim())))
         if all(low == high for low, high in self.padding):
             pads = [low for low, _ in self.padding]
         else:
@@ -98,7 +106,7 @@ class Conv(Op):
     def decompose(self, b: Builder, x: Value, w: Value, bias: Value | None = None) -> Value | None:
         """Quantized activations as nodes in front; else, for one group, a product of windows."""
         if self.activations != "none":
-            x = emit_quantized(b, x, self.activations, tuple(range(1, x.type.rank)))
+            x = emit_quantized(b, x, self, tuple(range(1, x.type.rank)))
             plain = Conv(self.stride, self.padding, self.dilation, self.groups)
             result: Value = b.emit(plain, x, w, bias)
             return result

@@ -14,7 +14,12 @@ from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.ir.op import Op, broadcast, op, require
 from edgec.ir.types import DType, TensorType
-from edgec.ops.activation_quantization import Activations, emit_quantized, quantized
+from edgec.ops.activation_quantization import (
+    Activations,
+    check_quantizer,
+    emit_quantized,
+    quantized,
+)
 
 if TYPE_CHECKING:
     from edgec.ir.builder import Builder
@@ -28,16 +33,20 @@ class Linear(Op):
 
     Inputs       x : T[*S, K], w : T[N, K], bias? : T[N]       T a float
     Outputs      y : T[*S, N]
-    Attributes   activations : q, how x is quantized at run time; "none": q(x) = x, otherwise see
-                 `edgec.ops.activation_quantization`; a row is one x[*s, :]
+    Attributes   activations, x_scale, x_zero : q, how x is quantized at run time; "none": q(x) = x,
+                 otherwise see `edgec.ops.activation_quantization`; a row is one x[*s, :]
     Constraints  (C1) one float dtype    (C2) x has an axis, w has two, bias one
                  (C3) last dimensions of x and w are equal    (C4) bias has w's first dimension
+                 (C5) x_scale and x_zero are proper for static activations, and 0 otherwise
     Exactness    ROUNDING, K terms. Quantized activations have no useful gradient in x.
     """
 
     activations: Activations = "none"
+    x_scale: float = 0.0
+    x_zero: int = 0
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
+        check_quantizer(self, "C5")
         given = [x, w] if bias is None else [x, w, bias]
         got = ", ".join(map(str, given))
         one = x.dtype.is_float and all(t.dtype is x.dtype for t in given)
@@ -50,11 +59,11 @@ class Linear(Op):
         return x.with_shape(*x.shape[:-1], w.shape[0])
 
     def evaluate(self, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(quantized(x, self.activations, (-1,)), w, bias)
+        return F.linear(quantized(x, self, (-1,)), w, bias)
 
     def decompose(self, b: Builder, x: Value, w: Value, bias: Value | None = None) -> Value:
         if self.activations != "none":
-            x = emit_quantized(b, x, self.activations, (-1,))
+            x = emit_quantized(b, x, self, (-1,))
             result: Value = b.linear(x, w, bias)
             return result
         leading = x.type.shape[:-1]

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 
-from edgec.ir import Constant, Node
+from edgec.ir import Node
 from edgec.ops import pool
 from edgec.ops.conv import Conv, ConvTranspose
 from edgec.ops.grid_sample import GridSample
 from edgec.ops.resize import Resize
 from edgec.targets.onnx import quantized
-from edgec.targets.onnx.decode import part_name
 from edgec.targets.onnx.lowering import Weight, dense, lowers, operand_type
 from edgec.targets.onnx.writer import Name, Writer
 
@@ -26,14 +25,11 @@ def pads_of(pairs: Sequence[tuple[int, int]]) -> list[int]:
 # ------------------------------------------------------------------ conv
 @lowers("conv", weight=1)
 def conv(w: Writer, node: Node, x: Name, weight: Weight, bias: Name | None = None) -> Name:
+    """In f32, rounded activations too: onnxruntime 1.31 has ConvInteger take six times as long."""
     op = node.op
     assert isinstance(op, Conv)
     axes = tuple(range(1, operand_type(w, node, 0).rank))
-    if op.activations == "dynamic" and isinstance(weight, Constant):
-        if quantized.is_integer_weight(weight.encoding):
-            return _integer_conv(w, op, x, weight, bias)
-    if op.activations != "none":
-        x = quantized.quantized_values(w, x, op.activations, axes)
+    x = quantized.quantized_values(w, x, op, axes)
     return w.node("Conv", x, dense(w, weight), bias, **_conv_attributes(op))
 
 
@@ -44,16 +40,6 @@ def _conv_attributes(op: Conv) -> dict[str, Any]:
         "dilations": list(op.dilation),
         "group": op.groups,
     }
-
-
-def _integer_conv(w: Writer, op: Conv, x: Name, weight: Constant, bias: Name | None) -> Name:
-    q, scale, zero = quantized.quantized(w, x, op.activations, ())
-    codes = part_name(weight, "codes")
-    product = w.node("ConvInteger", q, codes, zero, **_conv_attributes(op))
-    channels = [-1, *[1] * len(op.stride)]
-    factor = w.node("Mul", scale, quantized.channel_scale(w, weight))
-    y = w.node("Mul", w.cast(product, w.kernel), w.static_reshape(factor, *channels))
-    return y if bias is None else w.node("Add", y, w.static_reshape(bias, *channels))
 
 
 @lowers("conv_transpose")

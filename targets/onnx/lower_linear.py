@@ -22,19 +22,14 @@ def linear(w: Writer, node: Node, x: Name, weight: Weight, bias: Name | None = N
     assert isinstance(op, Linear)
     if not isinstance(weight, str) and isinstance(weight.encoding, Affine):
         if op.activations != "none" and quantized.is_integer_weight(weight.encoding):
-            y = quantized.integer_linear(w, x, weight, op.activations)
-            return y if bias is None else w.node("Add", y, bias)
+            return quantized.integer_linear(w, x, weight, bias, op)
         if packed.uses_packed_matmul(w, weight.encoding, operand_type(w, node, 0).shape):
-            return packed.matmul(w, _rounded(w, op, x), weight, bias)
+            x = quantized.quantized_values(w, x, op, (-1,))
+            return packed.matmul(w, x, weight, bias)
     # onnxruntime transposes constants when it opens the file
-    y = w.node("MatMul", _rounded(w, op, x), w.transpose(dense(w, weight), (1, 0)))
+    x = quantized.quantized_values(w, x, op, (-1,))
+    y = w.node("MatMul", x, w.transpose(dense(w, weight), (1, 0)))
     return y if bias is None else w.node("Add", y, bias)
-
-
-def _rounded(w: Writer, op: Linear, x: Name) -> Name:
-    if op.activations == "none":
-        return x
-    return quantized.quantized_values(w, x, op.activations, (-1,))
 
 
 @lowers("matmul")

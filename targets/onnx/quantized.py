@@ -1,12 +1,12 @@
-"""Activations that are quantized at run time, for linear and conv, in integer arithmetic."""
+"""Activations that are quantized at run time, for linear and conv."""
 
 from __future__ import annotations
 
 from edgec.ir import Constant, DType, Encoding
 from edgec.ir.encodings import Affine
-from edgec.ops.activation_quantization import Activations
+from edgec.ops.activation_quantization import Quantizer
 from edgec.targets.onnx.decode import part_name
-from edgec.targets.onnx.writer import Name, Writer
+from edgec.targets.onnx.writer import MICROSOFT, Name, Writer
 
 F32 = DType.F32
 
@@ -32,23 +32,35 @@ def channel_scale(w: Writer, weight: Constant) -> Name:
     return w.static_reshape(scale, -1)
 
 
-def integer_linear(w: Writer, x: Name, weight: Constant, activations: Activations) -> Name:
-    """quantized(x) w^T = x_scale w_scale ((q - zero) codes^T), the last factor in i32."""
+def integer_linear(w: Writer, x: Name, weight: Constant, bias: Name | None, op: Quantizer) -> Name:
+    """quantized(x) w^T + bias = x_scale w_scale ((q - zero) codes^T) + bias, the product in i32.
+
+    What is dynamic onnxruntime makes one operator of, DynamicQuantizeMatMul, which has no need to
+    be named; for a scale that is known it is MatMulIntegerToFloat.
+    """
     codes = w.transpose(part_name(weight, "codes"), (1, 0))
-    q, scale, zero = quantized(w, x, activations, (-1,))
+    q, scale, zero = quantized(w, x, op, (-1,))
+    channels = channel_scale(w, weight)
+    if op.activations == "static":
+        operands = (q, codes, scale, channels, zero, None, bias)
+        return w.node("MatMulIntegerToFloat", *operands, domain=MICROSOFT)
     product = w.cast(w.node("MatMulInteger", q, codes, zero), F32)
-    return w.node("Mul", product, w.node("Mul", scale, channel_scale(w, weight)))
+    y = w.node("Mul", product, w.node("Mul", scale, channels))
+    return y if bias is None else w.node("Add", y, bias)
 
 
 def quantized(
-    w: Writer, x: Name, activations: Activations, row_axes: tuple[int, ...]
+    w: Writer, x: Name, op: Quantizer, row_axes: tuple[int, ...]
 ) -> tuple[Name, Name, Name]:
     """(q u8, scale, zero point u8) of `edgec.ops.activation_quantization`.
 
     Symmetric codes are written around 128: onnxruntime multiplies u8 with i8 five to ten times as
     fast as i8 with i8.
     """
-    if activations == "dynamic":
+    if op.activations == "static":
+        scale, zero = w.number(op.x_scale, F32), w.number(op.x_zero, DType.U8)
+        return w.node("QuantizeLinear", x, scale, zero), scale, zero
+    if op.activations == "dynamic":
         q, scale, zero = w.node_of(3, "DynamicQuantizeLinear", x)
         return q, scale, zero
     top = w.node("ReduceMax", w.node("Abs", x), w.ints(*row_axes), keepdims=1)
@@ -61,9 +73,13 @@ def quantized(
     return q, scale, w.number(128, DType.U8)
 
 
-def quantized_values(
-    w: Writer, x: Name, activations: Activations, row_axes: tuple[int, ...]
-) -> Name:
-    """x rounded to the values that its quantized form has."""
-    q, scale, zero = quantized(w, x, activations, row_axes)
+def quantized_values(w: Writer, x: Name, op: Quantizer, row_axes: tuple[int, ...]) -> Name:
+    """x rounded to the values that its quantized form has; x itself for no quantization.
+
+    Not by DequantizeLinear: between that and a QuantizeLinear onnxruntime 1.31 rounds the weights
+    of a Conv or Gemm again, to codes of its own, in silence.
+    """
+    if op.activations == "none":
+        return x
+    q, scale, zero = quantized(w, x, op, row_axes)
     return w.node("Mul", w.node("Sub", w.cast(q, F32), w.cast(zero, F32)), scale)

@@ -132,10 +132,13 @@ def pad(op: Any, x: Array) -> Array:
 
 
 # ------------------------------------------------------------------ products
-def quantize(kind: str, x: Array, axes: tuple[int, ...]) -> Array:
-    if kind == "none":
+def quantize(op: Any, x: Array, axes: tuple[int, ...]) -> Array:
+    if op.activations == "none":
         return x
-    if kind == "dynamic_token":
+    if op.activations == "static":
+        codes = np.clip(np.rint(x / op.x_scale) + op.x_zero, 0, 255)
+        return (codes - op.x_zero) * op.x_scale
+    if op.activations == "dynamic_token":
         top = np.max(np.abs(x), axis=axes, keepdims=True)
         scale = np.where(top == 0, 1, top / 127)
         return np.clip(np.round(x / scale), -127, 127) * scale
@@ -146,7 +149,7 @@ def quantize(kind: str, x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def linear(op: Any, x: Array, w: Array, bias: Array | None) -> Array:
-    y = np.einsum("...k,nk->...n", quantize(op.activations, x, (-1,)), w)
+    y = np.einsum("...k,nk->...n", quantize(op, x, (-1,)), w)
     return y if bias is None else y + bias
 
 
@@ -231,7 +234,7 @@ def windows(op: Any, x: Array, fill: float, kernel: Any, pads: Any, ceil: bool) 
 
 
 def conv(op: Any, x: Array, w: Array, bias: Array | None) -> Array:
-    x = quantize(op.activations, x, tuple(range(1, x.ndim)))
+    x = quantize(op, x, tuple(range(1, x.ndim)))
     axes = x.ndim - 2
     parts = []
     for g in range(op.groups):

@@ -148,6 +148,21 @@ LINEAR: Breaches = {
         ("C2", "", ("f32[2, 3]", "f32[3]", "_")),
         ("C3", "", ("f32[2, 3]", "f32[4, 2]", "_")),
         ("C4", "", ("f32[2, 3]", "f32[4, 3]", "f32[3]")),
+        *(
+            ("C5", attributes, ("f32[2, 3]", "f32[4, 3]", "_"))
+            for attributes in (
+                "activations=static",
+                "activations=static, x_scale=-0.5",
+                "activations=static, x_scale=inf",
+                "activations=static, x_scale=nan",
+                "activations=static, x_scale=0.1",  # none of f32
+                "activations=static, x_scale=1e300",
+                "activations=static, x_scale=0.5, x_zero=256",
+                "activations=static, x_scale=0.5, x_zero=-1",
+                "activations=dynamic, x_scale=0.5",
+                "x_zero=3",
+            )
+        ),
     ),
     "matmul": (
         ("C1", "", ("f32[2, 3]", "f16[3, 2]")),
@@ -229,6 +244,8 @@ CONV: Breaches = {
         ("C5", ONE + ", groups=2", ("f32[1, 4, 9]", "f32[3, 2, 3]", "_")),
         ("C6", ONE, ("f32[1, 2, 9]", "f32[3, 2, 3]", "f32[2]")),
         ("C7", ONE, ("f32[1, 2, 2]", "f32[3, 2, 3]", "_")),
+        ("C8", ONE + ", activations=static", ("f32[1, 2, 9]", "f32[3, 2, 3]", "_")),
+        ("C8", ONE + ", x_scale=0.5", ("f32[1, 2, 9]", "f32[3, 2, 3]", "_")),
     ),
     "conv_transpose": (
         ("C1", DECONV, ("f32[1, 2]", "f32[2, 3, 3]", "_")),

@@ -15,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from edgec.ir import OPS
 from edgec.ir.text import parse_attributes
 from edgec.ops.activation_quantization import quantized
+from edgec.ops.linear import Linear
 from tests.cases.case import Case
 from tests.cases.ops import CASES
 from tests.ops.reference import REFERENCES
@@ -144,11 +145,34 @@ def test_dynamic_activations_are_dynamic_quantize_linear(low: float, high: float
     onnx.checker.check_model(model)
     x = (low + (high - low) * torch.rand(6, 50, generator=torch.Generator().manual_seed(0))).float()
     if low == high == 0.0:
-        assert torch.equal(quantized(x, "dynamic", (-1,)), x)  # ONNX leaves a scale of 0 open
+        assert torch.equal(
+            quantized(x, Linear("dynamic"), (-1,)), x
+        )  # ONNX leaves a scale of 0 open
         return
     y, scale, zero = map(np.asarray, ReferenceEvaluator(model).run(None, {"x": x.numpy()}))
     wanted = (y.astype(np.float32) - zero.astype(np.float32)) * scale
-    np.testing.assert_allclose(quantized(x, "dynamic", (-1,)).numpy(), wanted, rtol=1e-6)
+    np.testing.assert_allclose(quantized(x, Linear("dynamic"), (-1,)).numpy(), wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale,zero", ((0.03125, 100), (0.0078125, 0), (0.011, 255), (1e30, 7)))
+def test_static_activations_are_quantize_linear(scale: float, zero: int) -> None:
+    """ONNX's definition, halves and values beyond the codes included."""
+    scale = float(np.float32(scale))
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+    ]
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [600]) for n in "xy"]
+    stored = [
+        helper.make_tensor("s", TensorProto.FLOAT, [], [scale]),
+        helper.make_tensor("z", TensorProto.UINT8, [], [zero]),
+    ]
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], stored)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    x = torch.arange(-300, 300).float() / 2 * scale
+    (wanted,) = ReferenceEvaluator(model).run(None, {"x": x.numpy()})
+    made = quantized(x, Linear("static", scale, zero), (-1,))
+    np.testing.assert_array_equal(made.numpy(), wanted)
 
 
 # ------------------------------------------------------------------ errors at run time

@@ -82,6 +82,20 @@ CONV = (
         ROUNDS,
     ),
     Case(
+        "conv",
+        TWO + ", activations=static, x_scale=0.015625, x_zero=100",
+        ("f32[b, 3, 5, 5]", "const f32[4, 3, 3, 3]", "const f32[4]"),
+        BATCHES,
+        ROUNDS,
+    ),
+    Case(
+        "conv",
+        TWO + ", groups=4, activations=static, x_scale=0.0078125",
+        ("f32[b, 4, 5, 5] 0..2", "const f32[4, 1, 3, 3]", "_"),
+        BATCHES,
+        ROUNDS,
+    ),
+    Case(
         "conv_transpose",
         "stride=[2], padding=[1], output_padding=[1], dilation=[1]",
         ("f32[b, 3, 5]", "const f32[3, 4, 3]", "const f32[4]"),

@@ -25,6 +25,14 @@ LINEAR = (
             ("f32[2, 8] 0..0", "const f32[4]", ({},)),
         )
     ),
+    *(
+        Case("linear", f"activations=static, {given}", (x, "const f32[4, 8]", bias), sizes, ROUNDS)
+        for given, x, bias, sizes in (
+            ("x_scale=0.015625, x_zero=128", "f32[b, t, 8]", "const f32[4]", SEQUENCES),
+            ("x_scale=0.0078125", "f32[3, 8] 0..2", "_", ({},)),
+            ("x_scale=0.0029296875, x_zero=255", "f32[8] -2..2", "_", ({},)),  # clipped
+        )
+    ),
     Case("matmul", "", ("f32[3, 5]", "f32[5, 4]")),
     Case("matmul", "", ("f32[2, 3, 5]", "const f32[5, 4]")),
     Case("matmul", "", ("f32[b, 2, t, 5]", "f32[b, 2, 5, t]"), SEQUENCES),
