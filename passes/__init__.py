@@ -21,6 +21,8 @@ PASSES: dict[str, str] = {
         "edgec.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions"
     ),
     "eliminate-dead-code": "edgec.passes.eliminate_dead_code:EliminateDeadCode",
+    "factorize-embeddings": "edgec.passes.factorize_embeddings:FactorizeEmbeddings",
+    "factorize-weights": "edgec.passes.factorize_weights:FactorizeWeights",
     "fold-constants": "edgec.passes.fold_constants:FoldConstants",
     "fuse": "edgec.passes.fuse:Fuse",
     "gptq": "edgec.passes.gptq:Gptq",

@@ -27,7 +27,10 @@ from tests.architectures import ZOO
 SPECS: tuple[tuple[str, ...], ...] = (
     ("awq{bits=4,group=16,otherwise=multiply}", "quantize-weights{bits=4,group=16}"),
     ("cast-weights",),
+    ("factorize-embeddings{ratio=0.6,multiple=2}",),
+    ("factorize-weights{ratio=0.6,multiple=2,score=activation}",),
     ("gptq{bits=4,group=16,misfits=rows}",),
+    ("quantize-weights{bits=8}", "quantize-activations"),
     ("quantize-weights{bits=3}",),
 )
 # Compression passes that these architectures do not try, and why.
