@@ -26,6 +26,7 @@ PASSES: dict[str, str] = {
     "fold-constants": "edgec.passes.fold_constants:FoldConstants",
     "fuse": "edgec.passes.fuse:Fuse",
     "gptq": "edgec.passes.gptq:Gptq",
+    "quantize-activations": "edgec.passes.quantize_activations:QuantizeActivations",
     "quantize-weights": "edgec.passes.quantize_weights:QuantizeWeights",
 }
 

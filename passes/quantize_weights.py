@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from edgec.context import NOTHING, Context
-from edgec.ir import Affine, Exactness, Node, Program, Sparse
+from edgec.ir import Exactness, Node, Program
 from edgec.passes.affine_weights import AffineWeights
+from edgec.passes.byte_weights import byte_weight
 from edgec.passes.weight_pass import Account
 from edgec.passes.weights import Selection
 from edgec.transform import PassResult
@@ -83,11 +84,9 @@ class QuantizeWeights(AffineWeights):
         return changed
 
     def _takes_activations(self, node: Node, program: Program, selected: Selection) -> bool:
-        ref = node.inputs[1] if len(node.inputs) > 1 else None
+        """Where the attribute is none: a scale that was calibrated is kept."""
         current = getattr(node.op, "activations", self.activations)
-        if ref is None or not ref.startswith("@") or current == self.activations:
+        if current in (self.activations, "static"):
             return False
-        stored = program.constants[ref[1:]].encoding
-        if isinstance(stored, Sparse):
-            stored = stored.values
-        return ref[1:] in selected and isinstance(stored, Affine) and stored.bits == 8
+        name = byte_weight(node, program)
+        return name is not None and name in selected
