@@ -33,11 +33,14 @@ class Context:
 
     calibration   inputs of the kind that the model will get; {} without any
     original      the program before all passes: what is to be kept; None: the pass's argument
+    exact         the program before the first lossy pass: with the original's function, and, value
+                  by value, what the lossy passes are to keep; None: the pass's argument
     steps         called while the pass works
     """
 
     calibration: Calibration = field(default_factory=dict)
     original: Program | None = None
+    exact: Program | None = None
     steps: Steps = unheard
 
     def calls(self, where: str, otherwise: str = "leave the pass out") -> Calibration:

@@ -139,11 +139,12 @@ class Pipeline:
         Raises PassError, which names the passes that ran before, for a pass that refuses, fails,
         leaves an ill-formed program, or lies about having modified it.
         """
-        given = Context(as_calibration(calibration), program)
+        given = Context(as_calibration(calibration), program, program)
         if any(step.needs_calibration for step in self.passes):
             check_calibration(program, given.calibration)
         original = _Outputs(program, samples) if samples else None
         records: list[PassRecord] = []
+        exact = True
         for step in self.passes:
             context = given
             if progress is not None:
@@ -157,6 +158,8 @@ class Pipeline:
                 error.add_note(f"in pass {step}; passes that ran before: {_history(records)}")
                 raise
             records.append(record)
+            exact = exact and not (record.modified and step.effect is Exactness.LOSSY)
+            given = replace(given, exact=program) if exact else given
         if progress is not None:
             progress(len(records), len(self.passes), "")
         return program, records

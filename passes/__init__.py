@@ -17,10 +17,12 @@ PASSES: dict[str, str] = {
     "awq": "edgec.passes.awq:Awq",
     "canonicalize": "edgec.passes.canonicalize:Canonicalize",
     "cast-weights": "edgec.passes.cast_weights:CastWeights",
+    "correct-biases": "edgec.passes.correct_biases:CorrectBiases",
     "eliminate-common-subexpressions": (
         "edgec.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions"
     ),
     "eliminate-dead-code": "edgec.passes.eliminate_dead_code:EliminateDeadCode",
+    "equalize-layers": "edgec.passes.equalize_layers:EqualizeLayers",
     "factorize-embeddings": "edgec.passes.factorize_embeddings:FactorizeEmbeddings",
     "factorize-weights": "edgec.passes.factorize_weights:FactorizeWeights",
     "fold-constants": "edgec.passes.fold_constants:FoldConstants",
@@ -28,6 +30,7 @@ PASSES: dict[str, str] = {
     "gptq": "edgec.passes.gptq:Gptq",
     "quantize-activations": "edgec.passes.quantize_activations:QuantizeActivations",
     "quantize-weights": "edgec.passes.quantize_weights:QuantizeWeights",
+    "smooth-activations": "edgec.passes.smooth_activations:SmoothActivations",
 }
 
 # Runs before all other passes: simplify, find the ops behind formulas, tidy up.

@@ -31,6 +31,8 @@ SPECS: tuple[tuple[str, ...], ...] = (
     ("factorize-weights{ratio=0.6,multiple=2,score=activation}",),
     ("gptq{bits=4,group=16,misfits=rows}",),
     ("quantize-weights{bits=8}", "quantize-activations"),
+    ("smooth-activations{otherwise=multiply}", "quantize-weights{bits=8}", "quantize-activations"),
+    ("equalize-layers", "quantize-weights{bits=8}", "quantize-activations", "correct-biases"),
     ("quantize-weights{bits=3}",),
 )
 # Compression passes that these architectures do not try, and why.
