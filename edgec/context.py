@@ -12,6 +12,7 @@ from edgec.errors import EdgecError, PassError
 from edgec.interpreter import check_inputs
 from edgec.ir import Program
 from edgec.ir.graph import Graph
+from edgec.sequences import Calls, CallSequence
 
 Samples: TypeAlias = Mapping[str, Sequence[Sequence[torch.Tensor]]]
 """Flat inputs to try, by function: {"main": [[ids, mask], ...]}."""
@@ -51,6 +52,11 @@ class Context:
             raise PassError(where, "no calibration data", "inputs of the model", do)
         return found
 
+    @property
+    def sequences(self) -> Sequence[CallSequence]:
+        """Sequences of calls that were recorded with the calibration data, [] without any."""
+        return self.calibration.sequences if isinstance(self.calibration, Calls) else []
+
 
 NOTHING = Context()
 
@@ -59,6 +65,8 @@ def as_calibration(
     given: Mapping[str, Iterable[Sequence[torch.Tensor]]] | None,
 ) -> Calibration:
     """Any iterables of calls, generators for example, as lists: passes repeat them."""
+    if isinstance(given, Calls):
+        return given
     return {name: list(calls) for name, calls in (given or {}).items()}
 
 

@@ -80,9 +80,7 @@ class Decoder:
         if longest > self.max_source:
             got = f"a sentence of {longest} tokens"
             raise ValidationError("translate", got, f"at most {self.max_source}", "split the text")
-        pad = self.generation.pad
-        ids = torch.tensor([[*s, *[pad] * (longest - len(s))] for s in sources])
-        mask = torch.tensor([[1] * len(s) + [0] * (longest - len(s)) for s in sources])
+        ids, mask = filled(sources, self.generation.pad)
         made = self.run("encode", [ids, mask])
         operands = dict(zip(self.encode.output_names, made, strict=True))
         operands["attention_mask"] = mask
@@ -170,6 +168,14 @@ class Decoder:
         if not finished:
             return rows[0]
         return finished[0][1]
+
+
+def filled(rows: Sequence[Sequence[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of tokens filled up at the end, and 1 where there is no filler: both i64[B, T]."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*r, *[pad] * (longest - len(r))] for r in rows])
+    mask = torch.tensor([[1] * len(r) + [0] * (longest - len(r)) for r in rows])
+    return ids, mask
 
 
 class Translator:

@@ -17,6 +17,7 @@ PASSES: dict[str, str] = {
     "awq": "edgec.passes.awq:Awq",
     "canonicalize": "edgec.passes.canonicalize:Canonicalize",
     "cast-weights": "edgec.passes.cast_weights:CastWeights",
+    "distill": "edgec.passes.distill:Distill",
     "correct-biases": "edgec.passes.correct_biases:CorrectBiases",
     "eliminate-common-subexpressions": (
         "edgec.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions"

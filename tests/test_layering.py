@@ -29,6 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"measure", "records", "runtime", "tokenizer", "userfunction"}),
     frozenset({"ir", "comparison"}),
+    frozenset({"sequences"}),
     frozenset({"context", "ops", "runner"}),
     frozenset({"capture", "transform", "target", "kernels"}),
     frozenset({"passes"}),

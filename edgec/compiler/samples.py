@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
@@ -13,10 +14,14 @@ from edgec.ir.program import Program
 from edgec.metrics import Data, Tensors, Texts
 from edgec.metrics.predict import BATCH, tokenized, translator
 from edgec.runner import Runner
+from edgec.sequences import Call, Calls, CallSequence
+from edgec.translate import Decoder, filled
 
 TEXTS = 4  # of the data, in one batch
 TOKENS = 6  # generated, so that states hold something
 EVERY = 4  # the caches of neighbouring steps are nearly the same
+
+Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # token ids of a text and its translation
 
 
 def from_data(program: Program, data: Data) -> Samples:
@@ -31,15 +36,17 @@ def from_data(program: Program, data: Data) -> Samples:
     return calls_of(program, data.first(1))
 
 
-def calls_of(program: Program, data: Data) -> dict[str, list[list[torch.Tensor]]]:
+def calls_of(program: Program, data: Data) -> Calls:
     """All calls that `data` makes: {function: [flat inputs, ...]}.
 
-    A translator translates the texts; of the calls of a function with states every fourth is kept.
-    Texts for a program of one function are calls of that, one each.
+    A translator translates the texts; of the calls of a function with states every fourth is kept,
+    and the sequences have them all. Texts for a program of one function are calls of that, one
+    each.
     """
     if isinstance(data, Texts) and program.metadata.get("task") == "translate":
-        found = _translations(program, list(data.sources), BATCH)
-        return {f: c[::EVERY] if program.graphs[f].states else c for f, c in found.items()}
+        found = _translations(program, data.sources, BATCH)
+        kept = {f: c[::EVERY] if program.graphs[f].states else c for f, c in found.items()}
+        return Calls(kept, found.sequences)
     if isinstance(data, Texts):
         calls = tuple(tokenized(Runner.of_program(program), data.sources))
     else:
@@ -47,12 +54,21 @@ def calls_of(program: Program, data: Data) -> dict[str, list[list[torch.Tensor]]
     made: dict[str, list[list[torch.Tensor]]] = {}
     for function, inputs in calls:
         made.setdefault(function, []).append(list(inputs))
-    return made
+    return Calls(made)
+
+
+def translation_sequences(
+    program: Program, texts: Sequence[str], batch: int = BATCH
+) -> list[CallSequence]:
+    """Greedy translations of texts as sequences of calls, up to `batch` of like length in each."""
+    decoder, pairs = _greedy(Runner.of_program(program), texts, batch)
+    pairs.sort(key=lambda pair: (len(pair[1]), len(pair[0])))
+    return [_forced(decoder, pairs[at : at + batch]) for at in range(0, len(pairs), batch)]
 
 
 def _translations(
-    program: Program, sources: Sequence[str], batch: int, max_tokens: int | None = None
-) -> dict[str, list[list[torch.Tensor]]]:
+    program: Program, texts: Sequence[str], batch: int, max_tokens: int | None = None
+) -> Calls:
     """Every call of every function while the texts are translated, in order."""
     made: dict[str, list[list[torch.Tensor]]] = {}
     runner = Runner.of_program(program)
@@ -61,11 +77,40 @@ def _translations(
         made.setdefault(function, []).append(list(inputs))
         return runner.run(function, inputs)
 
-    found = translator(Runner(runner.graphs, run, runner.metadata, runner.tokenizer))
+    recorded = Runner(runner.graphs, run, runner.metadata, runner.tokenizer)
+    decoder, pairs = _greedy(recorded, texts, batch, max_tokens)
+    parts = (pairs[at : at + batch] for at in range(0, len(pairs), batch))
+    return Calls(made, (_forced(decoder, part) for part in parts))
+
+
+def _greedy(
+    runner: Runner, texts: Sequence[str], batch: int, max_tokens: int | None = None
+) -> tuple[Decoder, list[Pair]]:
+    """Token ids of the texts and of their translations, by the length of the texts."""
+    found = translator(runner)
+    decoder = found.decoder
     if max_tokens is not None:
-        found.decoder.max_tokens = min(max_tokens, found.decoder.max_tokens)
-    found.translate(list(sources), batch=batch)
-    return made
+        decoder.max_tokens = min(max_tokens, decoder.max_tokens)
+    ids = sorted((found.tokenizer.encode(t) for t in texts if t.strip()), key=len)
+    pairs: list[Pair] = []
+    for at in range(0, len(ids), batch):
+        part = ids[at : at + batch]
+        pairs += zip(part, decoder.greedy(part), strict=True)
+    return decoder, pairs
+
+
+def _forced(decoder: Decoder, pairs: Sequence[Pair]) -> CallSequence:
+    """The calls that make a decoder go through given translations, one batch."""
+    g = decoder.generation
+    sources, targets = zip(*pairs, strict=True)
+    ids, mask = filled(sources, g.pad)
+    names = [v.name for v in decoder.encode.inputs]
+    calls = [Call("encode", dict(zip(names, (ids, mask), strict=True)))]
+    fed, counts = filled([[g.start, *t][: decoder.max_tokens] for t in targets], g.pad)
+    for token, rows in zip(fed.T, counts.T.bool(), strict=True):
+        inputs = {"token": token[:, None], "attention_mask": mask}
+        calls.append(Call("step", inputs, None if bool(rows.all()) else rows))
+    return calls
 
 
 def calibration_calls(
