@@ -17,8 +17,9 @@ PASSES: dict[str, str] = {
     "awq": "edgec.passes.awq:Awq",
     "canonicalize": "edgec.passes.canonicalize:Canonicalize",
     "cast-weights": "edgec.passes.cast_weights:CastWeights",
-    "distill": "edgec.passes.distill:Distill",
     "correct-biases": "edgec.passes.correct_biases:CorrectBiases",
+    "distill": "edgec.passes.distill:Distill",
+    "drop-layers": "edgec.passes.drop_layers:DropLayers",
     "eliminate-common-subexpressions": (
         "edgec.passes.eliminate_common_subexpressions:EliminateCommonSubexpressions"
     ),
@@ -29,9 +30,17 @@ PASSES: dict[str, str] = {
     "fold-constants": "edgec.passes.fold_constants:FoldConstants",
     "fuse": "edgec.passes.fuse:Fuse",
     "gptq": "edgec.passes.gptq:Gptq",
+    "mixed-precision": "edgec.passes.mixed_precision:MixedPrecision",
+    "prune-heads": "edgec.passes.prune_heads:PruneHeads",
+    "prune-neurons": "edgec.passes.prune_neurons:PruneNeurons",
     "quantize-activations": "edgec.passes.quantize_activations:QuantizeActivations",
+    "palettize-weights": "edgec.passes.palettize_weights:PalettizeWeights",
     "quantize-weights": "edgec.passes.quantize_weights:QuantizeWeights",
     "smooth-activations": "edgec.passes.smooth_activations:SmoothActivations",
+    "sparsegpt": "edgec.passes.sparsegpt:SparseGpt",
+    "sparsify-weights": "edgec.passes.sparsify_weights:SparsifyWeights",
+    "share-weights": "edgec.passes.share_weights:ShareWeights",
+    "trim-vocabulary": "edgec.passes.trim_vocabulary:TrimVocabulary",
 }
 
 # Runs before all other passes: simplify, find the ops behind formulas, tidy up.

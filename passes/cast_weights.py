@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 
 from edgec.context import NOTHING, Context
 from edgec.errors import PassError
-from edgec.ir import Constant, Dense, DType, Exactness, Program
+from edgec.ir import Constant, Dense, DType, Exactness, Program, Sparse
 from edgec.passes.weight_pass import relative_error
 from edgec.passes.weights import Selection
 from edgec.transform import Pass, PassResult
@@ -27,7 +27,9 @@ class CastWeights(Pass):
     min_numel       smaller constants stay: they save nothing, and the small vectors of a model are
                     often not weights but frequencies, epsilons and limits, where 11 bits do harm
 
-    Keeps    every node, type and name; what is compressed already. Left as they are and reported:
+    The values of a Sparse are cast under its mask.
+
+    Keeps    every node, type and name; what is compressed otherwise. Left as they are and reported:
              constants with a finite value that would become infinite.
     Effect   LOSSY: |w - w'| <= 2^-11 |w| (f16, above 6.1e-5) or 2^-8 |w| (bf16)
     """
@@ -51,21 +53,26 @@ class CastWeights(Pass):
         small = 0
         for name, constant in program.constants.items():
             stored = constant.encoding
-            if name not in selected or not isinstance(stored, Dense):
+            inner = stored.values if isinstance(stored, Sparse) else stored
+            if name not in selected or not isinstance(inner, Dense):
                 continue
-            if stored.storage is not DType.F32 or stored.as_dtype is not None:
+            if inner.storage is not DType.F32 or inner.as_dtype is not None:
                 continue
             if stored.numel < self.min_numel:
                 small += 1
                 continue
-            cast = stored.values.to(DType(self.dtype).torch_dtype)
-            if overflow := int((stored.values.isfinite() & ~cast.isfinite()).sum()):
-                least, most = (float(v) for v in torch.aminmax(stored.values))
+            values = stored.decode()
+            cast = values.to(DType(self.dtype).torch_dtype)
+            if overflow := int((values.isfinite() & ~cast.isfinite()).sum()):
+                least, most = (float(v) for v in torch.aminmax(values))
                 got = f"{overflow} values beyond the range of {self.dtype}"
-                notes.append(f"@{name}: {got} (in [{least:.3g}, {most:.3g}]); left dense")
+                shown = f"in [{least:.3g}, {most:.3g}]"
+                notes.append(f"@{name}: {got} ({shown}); left {stored.describe()}")
                 continue
-            after.constants[name] = Constant(name, Dense(cast, DType.F32))
-            errors[name] = relative_error(stored.values, cast)
+            made = Dense(cast, DType.F32)
+            under = replace(stored, values=made) if isinstance(stored, Sparse) else made
+            after.constants[name] = Constant(name, under)
+            errors[name] = relative_error(values, cast)
         if small:
             notes.append(f"{small} constants of less than {self.min_numel} elements; left dense")
         if not errors:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import edgec.ops  # noqa: F401 - registers the ops
-from edgec.ir import Builder, Constant, Dense, DType, Program, Range, TensorType, symbol
+from edgec.ir import Builder, Constant, Dense, DType, Program, Range, Sparse, TensorType, symbol
 from edgec.passes import parse_pass, parse_pipeline
 from edgec.transform import differs
 
@@ -75,3 +75,17 @@ def test_a_second_run_finds_nothing_to_do():
     once = parse_pass("cast-weights").apply(make_program()).program
     twice = parse_pass("cast-weights").apply(once)
     assert not twice.modified and not differs(once, twice.program)
+
+
+def test_a_mask_stays_and_what_is_under_it_is_cast():
+    program = make_program()
+    w = program.constants["w"].encoding.decode()
+    mask = torch.tensor([True, False, False, True]).repeat(48, 16)
+    hidden = w.masked_fill(~mask, 1e30)  # not stored, so no matter
+    program.constants["w"] = Constant("w", Sparse("two_four", mask, Dense(hidden)))
+    after, (record,) = parse_pipeline(["cast-weights"]).run(program)
+    stored = after.constants["w"].encoding
+    assert stored.describe() == "sparse(two_four, dense(f16))"
+    assert stored.nbytes == 48 * 64 // 2 * 2 + 48 * 64 // 12
+    assert torch.equal(stored.decode(), (w * mask).half().float())
+    assert 0 < record.errors["w"] <= 2**-11
