@@ -45,7 +45,10 @@ def integer_linear(w: Writer, x: Name, weight: Constant, bias: Name | None, op: 
         operands = (q, codes, scale, channels, zero, None, bias)
         return w.node("MatMulIntegerToFloat", *operands, domain=MICROSOFT)
     product = w.cast(w.node("MatMulInteger", q, codes, zero), F32)
-    y = w.node("Mul", product, w.node("Mul", scale, channels))
+    if op.activations == "dynamic":
+        y = w.node("Mul", product, w.node("Mul", scale, channels))
+    else:  # a product of both scales onnxruntime 1.31 would fuse as if x had one scale
+        y = w.node("Mul", w.node("Mul", product, channels), scale)
     return y if bias is None else w.node("Add", y, bias)
 
 

@@ -97,3 +97,21 @@ def test_onnxruntime_does_not_round_the_weights_between_two_layers_again(tmp_pat
     pairs = zip(Onnx.load(tmp_path).run("main", sample), Interpreter(made).run(sample), strict=True)
     for got, want in pairs:
         assert float((got - want).abs().max()) <= 1e-5 * float(want.abs().max())
+
+
+@pytest.mark.parametrize("shape", ["5, 40", "2, 5, 40"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_every_row_keeps_its_own_scale(shape: str, bias: bool, tmp_path: Path) -> None:
+    """onnxruntime fuses MatMulInteger with the product of two scales as if one were a number."""
+    b = Builder.new("main", [("x", TensorType.parse(f"f32[{shape}]"))], {}, {})
+    added = b.constant(randn(48, seed=1), "b") if bias else None
+    y = b.linear(b.input("x"), b.constant(randn(48, 40), "w"), added, activations="dynamic_token")
+    program = Program({"main": b.finish([y])}, b.graph.constants).verify()
+    made, _ = parse_pipeline(["quantize-weights{bits=8}"]).run(program)
+    Onnx().emit(Onnx().legalize(made), tmp_path)
+    x = randn(*map(int, shape.split(", ")), seed=2)
+    x *= torch.tensor([0.01, 1.0, 100.0, 0.1, 10.0]).unsqueeze(-1)
+    (got,), (want,) = Onnx.load(tmp_path).run("main", [x]), Interpreter(made).run([x])
+    for a, e in zip(got.reshape(-1, 48), want.reshape(-1, 48), strict=True):
+        assert float((a - e).abs().max()) <= 1e-5 * float(e.abs().max())
+    assert "MatMulInteger" in optimized_ops(tmp_path)
