@@ -110,7 +110,9 @@ def entropy(histogram: Histogram) -> Range:
 
     Source   Migacz 2017, 8-bit inference with TensorRT (GTC 2017), slides 38 to 41.
     Differs  All 256 codes of both signs instead of 128 of |x|; every eighth threshold; clipped
-             values count for the outermost bins that have values of their own.
+             values count for the outermost bins that have values of their own. The least threshold
+             has 256 bins with values below it, not 128 bins: a few values that come up again and
+             again (pixels, zeros) would have no entropy to lose.
     """
     best, least = histogram.top, float("inf")
     for threshold, low, high in _windows():
@@ -131,7 +133,7 @@ def _divergence(counts: Tensor, low: int, high: int) -> float:
     """KL(P || Q), P the bins [low, high) with all others added at the ends, Q their codes."""
     inside = counts[low:high]
     used = inside.nonzero().flatten()
-    if len(used) == 0:
+    if len(used) < LEVELS:
         return float("inf")
     first, last = int(used[0]), int(used[-1]) + 1
     p = inside[first:last].clone()

@@ -126,3 +126,12 @@ def test_entropy_keeps_a_uniform_range() -> None:
     x = torch.rand(100_000, generator=torch.Generator().manual_seed(0))
     low, high = observe([x], "entropy", 100.0)
     assert low == 0 and high > 0.95
+
+
+def test_entropy_keeps_the_range_of_a_few_values_that_come_up_again() -> None:
+    x = (torch.randint(-8, 9, (50_000,), generator=torch.Generator().manual_seed(0)) / 8).float()
+    x[::2] = 0.0
+    assert observe([x], "entropy", 100.0) == (-1.0, 1.0)
+    spread = torch.cat([x, randn(50_000) / 10])
+    low, high = observe([spread], "entropy", 100.0)
+    assert low <= -0.1 and high >= 0.1
