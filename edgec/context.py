@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 import torch
@@ -37,12 +38,14 @@ class Context:
     exact         the program before the first lossy pass: with the original's function, and, value
                   by value, what the lossy passes are to keep; None: the pass's argument
     steps         called while the pass works
+    folder        where files that options name are looked up; None: the working directory
     """
 
     calibration: Calibration = field(default_factory=dict)
     original: Program | None = None
     exact: Program | None = None
     steps: Steps = unheard
+    folder: Path | None = None
 
     def calls(self, where: str, otherwise: str = "leave the pass out") -> Calibration:
         """The calls of each function that has some. Raises PassError, in `where`, without any."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgec.errors import FormatError
+from edgec.pieces.subset import subset
 
 _SPACE = "\u2581\u0120 "  # how pieces write the space before a word
 _LANGUAGE = re.compile(r"^>>\S+<<")
@@ -37,17 +38,18 @@ class Tokenizer(Protocol):
 class MarianTokenizer:
     """Sentencepiece pieces, numbered by `vocab.json`, closed by `</s>`; `>>de<<` is one token."""
 
-    def __init__(self, source: Path, target: Path, vocabulary: Path) -> None:
-        self._source, self._target = _sentencepiece(source), _sentencepiece(target)
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        target = "target.spm" if "target.spm" in files else "source.spm"
+        self._source, self._target = (_sentencepiece(files, n) for n in ("source.spm", target))
         try:
-            self._ids: dict[str, int] = json.loads(vocabulary.read_text("utf-8"))
+            self._ids: dict[str, int] = json.loads(files["vocab.json"])
             self._eos, self._unknown = self._ids["</s>"], self._ids["<unk>"]
             if not all(isinstance(i, int) for i in self._ids.values()):
                 raise TypeError
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             do = "copy the file again"
             raise FormatError(
-                vocabulary.name, "no usable vocabulary", "JSON {piece: id}", do
+                "vocab.json", "no usable vocabulary", "JSON {piece: id}", do
             ) from error
         self._pieces = {i: p for p, i in self._ids.items()}
         self._special = {self._ids[t] for t in ("</s>", "<unk>", "<pad>", "<s>") if t in self._ids}
@@ -57,6 +59,10 @@ class MarianTokenizer:
         prefix = [match[0]] if match else []
         body = text[match.end() :].lstrip() if match else text
         pieces = prefix + self._source.encode(body, out_type=str)
+        return [self._ids.get(p, self._unknown) for p in pieces] + [self._eos]
+
+    def target(self, text: str) -> list[int]:
+        pieces = self._target.encode(text, out_type=str)
         return [self._ids.get(p, self._unknown) for p in pieces] + [self._eos]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -73,21 +79,24 @@ class MarianTokenizer:
 class FastTokenizer:
     """A `tokenizer.json`; special tokens are added by its own post-processor."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, data: bytes) -> None:
         from tokenizers import Tokenizer as Fast
 
         try:
-            text = path.read_text("utf-8")
+            text = data.decode()
             self._fast = Fast.from_str(text)
             model = json.loads(text)["model"]
         except Exception as error:  # the library raises plain Exception for a damaged file
             got = f"no usable tokenizer.json: {str(error)[:120]}"
-            raise FormatError(path.name, got, "", "copy the file again") from error
+            raise FormatError("tokenizer.json", got, "", "copy the file again") from error
         unknown = model.get("unk_token")
         self._unknown = model.get("unk_id", unknown and self._fast.token_to_id(unknown))
 
     def encode(self, text: str) -> list[int]:
         return list(self._fast.encode(text).ids)
+
+    def target(self, text: str) -> list[int]:
+        return self.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._fast.decode(list(ids), skip_special_tokens=True)).strip()
@@ -98,24 +107,49 @@ class FastTokenizer:
         return any(i != self._unknown and t.strip(_SPACE) for i, t in pairs)
 
 
-def load_tokenizer(files: Mapping[str, Path]) -> Tokenizer:
-    """The tokenizer that `files` (name -> path) make up. Raises FormatError where they do not."""
-    missing = sorted(str(p.name) for p in files.values() if not p.is_file())
-    if missing:
-        raise FormatError("tokenizer", f"missing {', '.join(missing)}", "the files of the release")
-    if {"source.spm", "vocab.json"} <= files.keys():
-        source = files["source.spm"]
-        return MarianTokenizer(source, files.get("target.spm", source), files["vocab.json"])
-    if "tokenizer.json" in files:
-        return FastTokenizer(files["tokenizer.json"])
-    got = f"tokenizer files {', '.join(sorted(files)) or 'none'}"
+Known = MarianTokenizer | FastTokenizer
+"""Tokenizers that also say the ids of a text that a model is to write: `target`."""
+
+
+def load_tokenizer(files: Mapping[str, Path], kept: Sequence[int] = ()) -> Known:
+    """The tokenizer that `files` (name -> path) make up; of the ids `kept` alone, if there are any.
+
+    Raises FormatError where they do not make up one.
+    """
+    content = read_tokenizer(files, kept)
+    if {"source.spm", "vocab.json"} <= content.keys():
+        return MarianTokenizer(content)
+    if "tokenizer.json" in content:
+        return FastTokenizer(content["tokenizer.json"])
+    got = f"tokenizer files {', '.join(sorted(content)) or 'none'}"
     raise FormatError("tokenizer", got, "source.spm with vocab.json, or tokenizer.json")
 
 
-def _sentencepiece(path: Path) -> Any:
+def read_tokenizer(files: Mapping[str, Path], kept: Sequence[int] = ()) -> dict[str, bytes]:
+    """The content of the files; of the ids `kept` alone, if there are any.
+
+    Raises FormatError for files that are missing or cannot be read.
+    """
+    missing = sorted(str(p.name) for p in files.values() if not p.is_file())
+    if missing:
+        raise FormatError("tokenizer", f"missing {', '.join(missing)}", "the files of the release")
+    try:
+        content = {name: path.read_bytes() for name, path in files.items()}
+    except OSError as error:
+        raise FormatError("tokenizer", error.strerror or str(error), "files to read") from error
+    return subset(content, kept) if kept else content
+
+
+def kept_tokens(metadata: Mapping[str, Any]) -> Sequence[int]:
+    """Ids that a program with this metadata has kept of its tokenizer's; () for all."""
+    found: Sequence[int] = (metadata.get("tokenizer") or {}).get("kept") or ()
+    return found
+
+
+def _sentencepiece(files: Mapping[str, bytes], name: str) -> Any:
     import sentencepiece
 
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
-    except (OSError, RuntimeError) as error:
-        raise FormatError(path.name, "no sentencepiece model", "", "copy the file again") from error
+        return sentencepiece.SentencePieceProcessor(model_proto=files[name])
+    except RuntimeError as error:
+        raise FormatError(name, "no sentencepiece model", "", "copy the file again") from error

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -19,6 +20,7 @@ from edgec.errors import EdgecError, PassError
 from edgec.interpreter import Interpreter
 from edgec.ir import Exactness, Program
 from edgec.ir.text import show_value
+from edgec.vocabulary import Vocabulary, changed
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, text of the pass): passes, and steps within one."""
@@ -60,6 +62,10 @@ class Pass:
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         """The changed program; the argument stays as it is (work on `program.copy()`)."""
         raise NotImplementedError
+
+    def reference(self, original: Program, after: Program) -> Program:
+        """What later passes compare with: `original`, with the token ids that `after` has."""
+        return original
 
     def ensures(self, before: Program, after: Program) -> None:
         """Raise PassError where the result is not what the pass promises."""
@@ -120,9 +126,13 @@ class PassRecord:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Passes in order. `run` holds each to its contract and records what it did."""
+    """Passes in order. `run` holds each to its contract and records what it did.
+
+    folder   where files that options name are looked up; None: the working directory
+    """
 
     passes: tuple[Pass, ...]
+    folder: Path | None = None
 
     def run(
         self,
@@ -139,7 +149,7 @@ class Pipeline:
         Raises PassError, which names the passes that ran before, for a pass that refuses, fails,
         leaves an ill-formed program, or lies about having modified it.
         """
-        given = Context(as_calibration(calibration), program, program)
+        given = Context(as_calibration(calibration), program, program, folder=self.folder)
         if any(step.needs_calibration for step in self.passes):
             check_calibration(program, given.calibration)
         original = _Outputs(program, samples) if samples else None
@@ -151,7 +161,9 @@ class Pipeline:
                 progress(len(records), len(self.passes), str(step))
                 context = replace(given, steps=partial(_within, progress, str(step)))
             try:
+                before = program
                 program, record = _run_pass(step, program, original, records, context)
+                given = _carried(given, step, before, program)
             except EdgecError as error:
                 raise _with_history(step, error, records) from error
             except Exception as error:
@@ -163,6 +175,19 @@ class Pipeline:
         if progress is not None:
             progress(len(records), len(self.passes), "")
         return program, records
+
+
+def _carried(given: Context, step: Pass, before: Program, after: Program) -> Context:
+    """The context for the passes behind `step`, after which token ids may mean something else."""
+    ids = changed(before, after)
+    if ids is None:
+        return given
+    calibration = ids.new_calls(before.graphs, given.calibration)
+    original, exact = (
+        None if program is None else step.reference(program, after)
+        for program in (given.original, given.exact)
+    )
+    return replace(given, calibration=calibration, original=original, exact=exact)
 
 
 def _within(progress: Progress, text: str, done: int, total: int) -> None:
@@ -245,7 +270,7 @@ class _Outputs:
     """Outputs of the original program on the samples, to compare later programs with."""
 
     def __init__(self, program: Program, samples: Samples) -> None:
-        self.samples = samples
+        self.program, self.samples = program, samples
         self.inputs = {
             name: program.graphs[name].inputs for name in samples if name in program.graphs
         }
@@ -259,12 +284,32 @@ class _Outputs:
         for name, inputs in self.inputs.items():
             if name not in program.graphs or program.graphs[name].inputs != inputs:
                 return None, (f"{name}: outputs not compared, its inputs were changed",)
-        got = _interpret(program, self.samples)
-        if [g.shape for g in got] != [w.shape for w in self.want]:
+        samples, want = self.samples, self.want
+        if (ids := changed(self.program, program)) is not None:
+            samples, want = self._with_ids(ids)
+            if not want:
+                return None, ("outputs not compared, the samples have tokens that were left out",)
+        got = _interpret(program, samples)
+        if [g.shape for g in got] != [w.shape for w in want]:
             return None, ("outputs not compared, their number or shapes were changed",)
-        pairs = [_compare(g, w) for g, w in zip(got, self.want, strict=True) if w.numel()]
+        pairs = [_compare(g, w) for g, w in zip(got, want, strict=True) if w.numel()]
         ratios, cosines = zip(*pairs, strict=True) if pairs else ((0.0,), (1.0,))
         return Deviation(max(ratios), min(cosines)), ()
+
+    def _with_ids(self, ids: Vocabulary) -> tuple[Samples, list[torch.Tensor]]:
+        """The samples whose tokens all have a new id, and what the original gives for these."""
+        graphs = self.program.graphs
+        samples = ids.new_calls(graphs, self.samples)
+        want = [
+            output
+            for name, calls in samples.items()
+            for call in calls
+            for output in ids.narrowed(
+                graphs[name],
+                Interpreter(self.program).run(ids.old_call(graphs[name], call), name),
+            )
+        ]
+        return samples, want
 
 
 def _interpret(program: Program, samples: Samples) -> list[torch.Tensor]:

@@ -27,10 +27,11 @@ LINKED = ("passes", "targets", "runtime", "models")
 # lower layers; units of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
+    frozenset({"pieces"}),
     frozenset({"measure", "records", "runtime", "tokenizer", "userfunction"}),
     frozenset({"ir", "comparison"}),
     frozenset({"sequences"}),
-    frozenset({"context", "ops", "runner"}),
+    frozenset({"context", "ops", "runner", "vocabulary"}),
     frozenset({"capture", "transform", "target", "kernels"}),
     frozenset({"passes"}),
     frozenset({"targets"}),

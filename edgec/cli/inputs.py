@@ -45,13 +45,13 @@ def _some(names: list[str]) -> str:
 def _tokens(runner: Runner, text: str, given: dict[str, Any], graph: Graph) -> dict[str, Any]:
     """`given`, and the inputs that the text makes."""
     from edgec.errors import ValidationError
-    from edgec.tokenizer import load_tokenizer
+    from edgec.metrics.predict import tokenizer_of
 
     names = {v.name for v in graph.inputs}
     if not runner.tokenizer or "input_ids" not in names:
         got = "text=... for a function without a tokenizer or input_ids"
         raise ValidationError("--input", got, f"--input {_some(sorted(names))}")
-    ids = load_tokenizer(runner.tokenizer).encode(text)
+    ids = tokenizer_of(runner).encode(text)
     made = {
         "input_ids": [ids],
         "attention_mask": [[1] * len(ids)],

@@ -12,12 +12,14 @@ from edgec.compiler.emission import Emitted, emit, list_files
 from edgec.compiler.job import Clock, Job, Progress
 from edgec.compiler.quality import Baseline, evidence_files, measure_quality
 from edgec.compiler.records import constant_records, pass_records, tools
+from edgec.context import Samples
 from edgec.ir.program import Program
 from edgec.release.golden import save_cases
 from edgec.release.judge import judge, slower
 from edgec.release.manifest import Host, Manifest, Sizes
 from edgec.release.signature import function_record
 from edgec.validate import Case, fidelity, make_cases
+from edgec.vocabulary import changed
 
 NOTABLY_SLOWER = 1.25  # times the uncompressed build's CPU time: worth a warning
 
@@ -54,7 +56,8 @@ def build_release(
         emitted = emit(compressed, job.target, folder, job.recipe_sha256)
     progress("emit", 1, 1)
     with clock.stage("interpret"):
-        cases = baseline.cases if same else make_cases(compressed, job.dims, job.samples, progress)
+        samples = renumbered(job.samples, cleaned.program, compressed)
+        cases = baseline.cases if same else make_cases(compressed, job.dims, samples, progress)
         save_cases(folder, cases)
     with clock.stage("execute"), measure.peak_memory() as memory:
         fidelity_found = fidelity(compressed, emitted.executable, cases, progress)
@@ -99,6 +102,15 @@ def build_release(
     )
     manifest.save(folder)
     return manifest
+
+
+def renumbered(samples: Samples | None, before: Program, after: Program) -> Samples | None:
+    """Samples with the token ids that they have after the passes, without tokens left out."""
+    ids = changed(before, after)
+    if samples is None or ids is None:
+        return samples
+    made = ids.new_calls(before.graphs, samples)
+    return {name: calls for name, calls in made.items() if calls} or None
 
 
 def conditions(program: Program) -> list[str]:

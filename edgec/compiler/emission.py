@@ -17,6 +17,7 @@ from edgec.release.manifest import File
 from edgec.release.signature import signature_graph
 from edgec.runner import Runner, tokenizer_files
 from edgec.target import Artifact, Executable, Target
+from edgec.tokenizer import kept_tokens, read_tokenizer
 
 Kind = Literal["model", "tokenizer", "evidence"]
 
@@ -85,6 +86,8 @@ def emit(program: Program, target: Target, folder: Path, recipe: str = "") -> Em
 def copy_tokenizer(metadata: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Copy tokenizer files into the release, equal ones once; metadata with their places there.
 
+    They have only the tokens that the program has kept.
+
     Raises BuildError for files that are missing.
     """
     files = tokenizer_files(metadata)
@@ -94,8 +97,9 @@ def copy_tokenizer(metadata: dict[str, Any], folder: Path) -> dict[str, Any]:
         )
     stored: dict[str, str] = {}
     places: dict[str, str] = {}
-    for name, path in sorted(files.items()):
-        content = path.read_bytes()
+    contents = read_tokenizer(files, kept_tokens(metadata))
+    for name in sorted(contents):
+        content = contents[name]
         digest = hashlib.sha256(content).hexdigest()
         if digest not in stored:
             stored[digest] = f"{TOKENIZER}/{Path(name).name}"
@@ -104,7 +108,8 @@ def copy_tokenizer(metadata: dict[str, Any], folder: Path) -> dict[str, Any]:
         places[name] = stored[digest]
     if not places:
         return {k: v for k, v in metadata.items() if k != "tokenizer"}
-    return {**metadata, "tokenizer": {**metadata["tokenizer"], "files": places}}
+    described = {k: v for k, v in metadata["tokenizer"].items() if k != "kept"}
+    return {**metadata, "tokenizer": {**described, "files": places}}
 
 
 def list_files(folder: Path, names: Iterable[str], kind: Kind) -> list[File]:

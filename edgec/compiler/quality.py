@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from edgec.compiler.emission import Emitted
 from edgec.compiler.job import Evaluation, Progress
+from edgec.errors import ValidationError
 from edgec.ir.program import Program
 from edgec.metrics import (
     Data,
@@ -35,6 +37,7 @@ from edgec.runner import Runner
 from edgec.validate import Case, Fidelity
 from edgec.validate.inputs import chain
 from edgec.validate.settings import settings
+from edgec.vocabulary import Vocabulary, changed
 
 SEEDS = 4  # seeded samples per function, where there is no data
 
@@ -100,8 +103,8 @@ def measure_quality(
     progress: Progress,
 ) -> Quality:
     """Predict, score and keep the evidence in the release's folder."""
-    evaluation, data = baseline.evaluation, baseline.data
-    original = baseline.predictions(progress)
+    evaluation = baseline.evaluation
+    data, original = _in_terms_of(compressed, baseline, progress)
     if emitted.hashes == baseline.emitted.hashes:
         got: Predictions = original  # the same bytes
     else:
@@ -130,6 +133,52 @@ def measure_quality(
         original_fidelity=baseline.fidelity.max_ratio,
         original_passed=baseline.fidelity.passed,
     )
+
+
+def _in_terms_of(
+    compressed: Program, baseline: Baseline, progress: Progress
+) -> tuple[Data, Predictions]:
+    """The data as `compressed` takes them, and what the uncompressed build predicts for them.
+
+    Where token ids mean something else since the passes, tensors get the new ones, and outputs of
+    the uncompressed build lose the elements of the tokens that were left out.
+    Raises ValidationError for tensors with such tokens.
+    """
+    data, ids = baseline.data, changed(baseline.program, compressed)
+    writes = isinstance(data, Texts) and compressed.metadata.get("task") == "translate"
+    if ids is None or writes:
+        return data, baseline.predictions(progress)
+    if baseline.evaluation.data is None:
+        data = seeded(compressed)
+    elif isinstance(data, Tensors):
+        data = _renumbered(data, baseline.program, ids)
+    runner = _with_ids(baseline.emitted.runner, ids, isinstance(data, Tensors))
+    metric = baseline.evaluation.metric
+    return data, _predict(runner, data, metric, "evaluate uncompressed", progress)
+
+
+def _renumbered(data: Tensors, program: Program, ids: Vocabulary) -> Tensors:
+    made = [ids.new_call(program.graphs[f], list(inputs)) for f, inputs in data.calls]
+    if lost := [i for i, call in enumerate(made) if call is None]:
+        got = f"samples {', '.join(map(str, lost[:5]))} with tokens that were left out"
+        do = "keep these tokens, or evaluate with texts"
+        raise ValidationError("evaluation", got, "tokens that the program has kept", do)
+    pairs = zip(data.calls, made, strict=True)
+    return Tensors(tuple((f, tuple(call or ())) for (f, _), call in pairs), data.labels)
+
+
+def _with_ids(runner: Runner, ids: Vocabulary, renumbered: bool) -> Runner:
+    """The runner of a program before tokens were left out, with the outputs of one behind that.
+
+    renumbered   whether the inputs have the new ids
+    """
+
+    def run(function: str, inputs: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+        graph = runner.graphs[function]
+        given = ids.old_call(graph, inputs) if renumbered else inputs
+        return ids.narrowed(graph, runner.run(function, given))
+
+    return replace(runner, run=run)
 
 
 def _predict(

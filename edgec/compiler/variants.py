@@ -96,7 +96,7 @@ def make_job(
 ) -> Job:
     recipe = loaded.recipe
     return Job(
-        passes=parse_pipeline(variant.passes),
+        passes=replace(parse_pipeline(variant.passes), folder=loaded.folder),
         target=get_target(variant.target or next(iter(TARGETS)), variant.options),
         limits=Limits(
             variant.max_drop,

@@ -9,7 +9,7 @@ import torch
 from edgec.errors import ValidationError
 from edgec.metrics.data import Data, Predictions, Tensors, Texts
 from edgec.runner import Runner
-from edgec.tokenizer import load_tokenizer
+from edgec.tokenizer import Tokenizer, kept_tokens, load_tokenizer
 from edgec.translate import Decoder, Generation, Translator
 
 Progress = Callable[[int], None]
@@ -42,7 +42,12 @@ def predict(
 def translator(runner: Runner) -> Translator:
     """A translator over the functions `encode` and `step` of `runner`."""
     decoder = Decoder(runner.graphs, runner.run, Generation.of(runner.metadata))
-    return Translator(decoder, load_tokenizer(runner.tokenizer))
+    return Translator(decoder, tokenizer_of(runner))
+
+
+def tokenizer_of(runner: Runner) -> Tokenizer:
+    """The tokenizer of a runner, with the tokens that its program has kept."""
+    return load_tokenizer(runner.tokenizer, kept_tokens(runner.metadata))
 
 
 def tokenized(
@@ -53,7 +58,7 @@ def tokenized(
         got = f"texts for functions {', '.join(runner.graphs)}"
         need = "a tokenizer and one function, or a translator"
         raise ValidationError("evaluation", got, need, "give tensors as .safetensors")
-    (name, graph), tokenizer = next(iter(runner.graphs.items())), load_tokenizer(runner.tokenizer)
+    (name, graph), tokenizer = next(iter(runner.graphs.items())), tokenizer_of(runner)
     unknown = sorted({v.name for v in graph.inputs} - {"input_ids", *_FILLED})
     if unknown:
         got = f"texts for inputs {', '.join(unknown)}"

@@ -1,0 +1,1 @@
+"""The files of tokenizers, read and written piece by piece."""

@@ -1,0 +1,97 @@
+"""A sentencepiece model file, read and written piece by piece without the protobuf package.
+
+ModelProto has its pieces in field 1 (piece: 1, score: 2, type: 3) and the trainer's settings in
+field 2 (model type: 3); see sentencepiece_model.proto. Fields that are not needed are copied.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from edgec.errors import FormatError
+
+NORMAL, BYTE_PAIRS = 1, 2  # a piece's type, a model's type
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece; `kind` NORMAL, or unknown, control, user-defined, unused, a byte."""
+
+    text: str
+    score: float
+    kind: int
+
+
+def pieces(model: bytes) -> list[Piece]:
+    """All pieces in the order of their ids. Raises FormatError for a damaged file."""
+    return [_piece(value) for number, _, value in _fields(model) if number == 1]
+
+
+def merges_pairs(model: bytes) -> bool:
+    """Whether the model merges pairs of pieces (BPE), and does not choose pieces (unigram)."""
+    for number, _, value in _fields(model):
+        if number == 2:
+            kinds = [_number(v) for n, _, v in _fields(value) if n == 3]
+            return kinds == [BYTE_PAIRS]
+    return False
+
+
+def without(model: bytes, dropped: Callable[[Piece], bool]) -> bytes:
+    """The file without some pieces; ids of those behind become smaller."""
+    kept = [raw for n, raw, v in _fields(model) if n != 1 or not dropped(_piece(v))]
+    return b"".join(kept)
+
+
+def _piece(data: bytes) -> Piece:
+    fields = {number: value for number, _, value in _fields(data)}
+    try:
+        text = fields[1].decode()
+        (score,) = struct.unpack("<f", fields.get(2, b"\0\0\0\0"))
+    except (KeyError, UnicodeDecodeError, struct.error) as error:
+        raise _damaged() from error
+    return Piece(text, float(score), _number(fields[3]) if 3 in fields else NORMAL)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes, bytes]]:
+    """(number, all bytes, bytes of the value) of every field of a message."""
+    at = 0
+    while at < len(data):
+        start = at
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == _VARINT:
+            begin = at
+            _, at = _varint(data, at)
+        elif kind == _BYTES:
+            length, begin = _varint(data, at)
+            at = begin + length
+        elif kind in (_FIXED64, _FIXED32):
+            begin, at = at, at + (8 if kind == _FIXED64 else 4)
+        else:
+            raise _damaged()
+        if at > len(data):
+            raise _damaged()
+        yield key >> 3, data[start:at], data[begin:at]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number and the place behind it."""
+    value = shift = 0
+    while at < len(data) and shift < 70:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+    raise _damaged()
+
+
+def _number(data: bytes) -> int:
+    return _varint(data, 0)[0]
+
+
+def _damaged() -> FormatError:
+    return FormatError("tokenizer", "no sentencepiece model", "", "copy the file again")
