@@ -154,7 +154,7 @@ def _lut(w: Writer, ref: str, encoding: Lut, kept: Kept | None) -> Name:
 def _sparse(w: Writer, ref: str, encoding: Sparse) -> Name:
     shape, dtype = tuple(encoding.mask.shape), encoding.type.dtype
     if encoding.kept_count == 0:
-        return w.array(torch.zeros(shape, dtype=dtype.torch_dtype))
+        return _typed(w, w.node("Expand", w.number(0.0, F32), w.ints(*shape)), F32, dtype)
     mask = _mask(w, f"{ref}mask", encoding)
     before = w.node("CumSum", w.cast(mask, I64), w.number(0, I64))
     places = w.node("Max", w.node("Sub", before, w.number(1, I64)), w.number(0, I64))

@@ -295,3 +295,12 @@ def test_accuracy_level_4_is_packed_everywhere_and_reported(tmp_path: Path) -> N
     (want,) = Interpreter(program).run([x])
     error = float((got - want).abs().max() / want.abs().max())
     assert 1e-5 < error < 0.02  # rounded activations: near, and not the same
+
+
+def test_a_mask_that_keeps_nothing_takes_no_more_than_its_bits(tmp_path: Path) -> None:
+    nothing = torch.zeros(N, K, dtype=torch.bool)
+    program = program_with(Sparse("bitmask", nothing, random_affine(4, 32)), "linear", "batch, 1")
+    got = run(program, tmp_path, torch.ones(2, 1, K))
+    assert not got.any()
+    model = onnx.load(tmp_path / "model.onnx")
+    assert sum(len(t.raw_data) for t in model.graph.initializer) < N * K // 8
