@@ -47,14 +47,11 @@ def leave_tables(account: Account) -> None:
         account.notes.append(f"tables, left as they are: {', '.join(f'@{n}' for n in tables)}")
 
 
-def usable(account: Account, name: str, hessian: Hessian | None, otherwise: str) -> Hessian | None:
-    """The Hessian of a weight, or a note on why there is none that is of use."""
+def unusable(hessian: Hessian | None) -> str:
+    """Why a weight's Hessian is of no use; "" where it is."""
     if hessian is None:
-        account.notes.append(f"@{name}: no product with calibration data; {otherwise}")
-    elif not hessian.is_finite:
-        account.notes.append(f"@{name}: inputs with infinite squares; {otherwise}")
-        return None
-    return hessian
+        return "no product with calibration data"
+    return "" if hessian.is_finite else "inputs with infinite squares"
 
 
 def within(rule: Rule, mask: Tensor, before: Tensor | None) -> Tensor:
@@ -67,8 +64,9 @@ def smaller(
 ) -> Encoding | str:
     """Values under a mask, or why `stored` is better: bytes, or nothing new."""
     made = Sparse("two_four" if pattern == "two_four" else "bitmask", mask, values, axis)
-    if isinstance(stored, Sparse) and torch.equal(stored.mask, mask):
-        return "sparse already"
+    if isinstance(stored, Sparse) and stored.pattern == made.pattern:
+        if torch.equal(stored.mask, mask):
+            return "sparse already"
     if made.nbytes >= stored.nbytes:
         return f"{made.nbytes} bytes with a mask, {stored.nbytes} without"
     return made

@@ -12,7 +12,7 @@ from edgec.ir import Affine, DType, Encoding, Exactness, Program, Sparse
 from edgec.ir.encodings.rows import from_rows, to_rows
 from edgec.passes.affine_weights import AffineWeights
 from edgec.passes.hessians import hessians
-from edgec.passes.masks import leave_tables, odd, smaller, usable, within, wrong_fit, wrong_rule
+from edgec.passes.masks import leave_tables, odd, smaller, unusable, within, wrong_fit, wrong_rule
 from edgec.passes.numerics.gptq import Hessian
 from edgec.passes.numerics.grid import Grid, Rounded
 from edgec.passes.numerics.sparsegpt import sparsegpt_rounded
@@ -69,6 +69,8 @@ class SparseGpt(AffineWeights):
         return wrong
 
     def misfit(self, stored: Encoding, weight: Weight) -> str:
+        if self.tables == "leave" and weight.is_table:
+            return ""
         return self._odd(stored, weight) or super().misfit(stored, weight)
 
     def _odd(self, stored: Encoding, weight: Weight) -> str:
@@ -80,8 +82,10 @@ class SparseGpt(AffineWeights):
         if self.tables == "leave":
             leave_tables(account)
         for name, hessian in hessians(account, context):
-            otherwise = "by magnitude, rounded to nearest"
-            self._store(account, name, usable(account, name, hessian, otherwise))
+            why = unusable(hessian)
+            self._store(account, name, None if why else hessian)
+            if why and name in account.errors:
+                account.notes.append(f"@{name}: {why}; by magnitude, rounded to nearest")
         account.close("sparsified")
         return PassResult(after, bool(account.errors), tuple(account.notes), account.errors)
 

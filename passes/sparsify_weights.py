@@ -15,7 +15,7 @@ from edgec.ir import Dense, Encoding, Exactness, Outliers, Program, Sparse
 from edgec.ir.encodings.rows import from_rows, to_rows
 from edgec.ir.encodings.sparse import elementwise
 from edgec.passes.hessians import hessians
-from edgec.passes.masks import leave_tables, odd, smaller, usable, within, wrong_fit, wrong_rule
+from edgec.passes.masks import leave_tables, odd, smaller, unusable, within, wrong_fit, wrong_rule
 from edgec.passes.numerics.gptq import Hessian, inverse_factor
 from edgec.passes.numerics.least_squares import fitted
 from edgec.passes.numerics.sparsegpt import sparsegpt
@@ -87,7 +87,7 @@ class SparsifyWeights(WeightPass):
 
     def takes(self, stored: Encoding) -> bool:
         inner = stored.values if isinstance(stored, Sparse) else stored
-        if self.needs_calibration and (self.score == "sparsegpt" or self.refit):
+        if self.score == "sparsegpt" or self.refit:
             return isinstance(inner, Dense)  # values change
         return not isinstance(inner, Outliers) and not elementwise(inner)
 
@@ -97,11 +97,15 @@ class SparsifyWeights(WeightPass):
             wrong = [
                 f"@{w.name}: {m}"
                 for w in weights
-                if (m := odd(self.pattern, program.constants[w.name].encoding, w))
-                and not self.too_small(program.constants[w.name].encoding.numel)
+                if (m := self.misfit(program.constants[w.name].encoding, w))
             ]
             if wrong:
                 raise PassError(self.name, "; ".join(wrong), "", "set misfits, pattern or skip")
+
+    def misfit(self, stored: Encoding, weight: Weight) -> str:
+        """How the pattern does not fit a weight that is to be treated; "" where it does."""
+        left = self.tables == "leave" and weight.is_table
+        return "" if left or self.too_small(stored.numel) else odd(self.pattern, stored, weight)
 
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         after = program.copy()
@@ -110,7 +114,10 @@ class SparsifyWeights(WeightPass):
             leave_tables(account)
         chosen = self._over_all(account) if self.among == "program" else {}
         for name, hessian in self._weights(account, context):
-            self._sparsify(account, name, hessian, chosen.get(name))
+            why = unusable(hessian) if self.needs_calibration else ""
+            self._sparsify(account, name, None if why else hessian, chosen.get(name))
+            if why and name in account.errors:
+                account.notes.append(f"@{name}: {why}; by magnitude")
         account.close("sparsified")
         return PassResult(after, bool(account.errors), tuple(account.notes), account.errors)
 
@@ -120,14 +127,13 @@ class SparsifyWeights(WeightPass):
                 context.steps(i, len(names))
                 yield name, None
             return
-        for name, hessian in hessians(account, context):
-            yield name, usable(account, name, hessian, "by magnitude")
+        yield from hessians(account, context)
 
     def _sparsify(
         self, account: Account, name: str, hessian: Hessian | None, chosen: Tensor | None
     ) -> None:
         def encode(stored: Encoding, weight: Weight) -> Encoding | str:
-            if misfit := odd(self.pattern, stored, weight):
+            if misfit := self.misfit(stored, weight):
                 return misfit
             shape, axis = tuple(int(d) for d in stored.type.shape), weight.axis
             before = to_rows(stored.mask, axis) if isinstance(stored, Sparse) else None
@@ -146,18 +152,17 @@ class SparsifyWeights(WeightPass):
         """The mask bool[N, K], and values f32[N, K] where they are not those of w."""
         by_row = self.among == "row" or (self.among == "auto" and self.score == "wanda")
         rule = Rule(self.pattern, self.ratio, "row" if by_row else "tensor")
+        if self.score == "sparsegpt" and hessian is not None:
+            return sparsegpt(w, hessian.matrix, rule, self.damping, self.refit, before)
         if chosen is not None:
-            return chosen, None
-        if hessian is None:
-            return within(rule, rule.kept(magnitude(w, before)), before), None
-        h = hessian.matrix
-        if self.score == "sparsegpt":
-            return sparsegpt(w, h, rule, self.damping, self.refit, before)
-        scores = wanda(w, h, before) if self.score == "wanda" else magnitude(w, before)
-        mask = within(rule, rule.kept(scores), before)
-        if not self.refit:
+            mask = chosen
+        elif self.score == "wanda" and hessian is not None:
+            mask = within(rule, rule.kept(wanda(w, hessian.matrix, before)), before)
+        else:
+            mask = within(rule, rule.kept(magnitude(w, before)), before)
+        if not self.refit or hessian is None:
             return mask, None
-        damped = inverse_factor(h, self.damping)[0]
+        damped = inverse_factor(hessian.matrix, self.damping)[0]
         return mask, fitted(w, w * mask, mask, damped, self.refit)
 
     def _over_all(self, account: Account) -> dict[str, Tensor]:

@@ -312,6 +312,38 @@ def test_equal_weights_and_zeros():
         assert kept == 48 * 64 + 48 * 48 - int(0.5 * (48 * 64 + 48 * 48))
 
 
+def test_what_is_left_is_not_told_twice():
+    b = builder(x=(BATCH, 16, 24))
+    groups = Conv(stride=(1,), padding=((1, 1),), dilation=(1,), groups=4)
+    x = b.emit(groups, b.input("x"), b.constant(tensor(16, 4, 3), "grouped"), None)
+    program = program_of(b, x)
+    for spec in ("sparsify-weights{score=wanda}", "sparsegpt"):
+        _, (record,) = apply(program, spec, data=calls(2, 16, 24))
+        assert record.notes == (
+            "@grouped: 192 weights; need 256 (min_numel); left dense",
+            "nothing to do: no weight was sparsified",
+        )
+
+
+def test_what_competes_in_the_program_can_be_fitted():
+    program, data = two_layers(), calls(8, 64)
+    plain, _ = apply(program, "sparsify-weights{among=program}")
+    after, _ = apply(program, "sparsify-weights{among=program,refit=10}", data=data)
+    for name in ("first", "second"):
+        assert torch.equal(sparse(after, name).mask, sparse(plain, name).mask)
+    assert deviation(program, after, data) < deviation(program, plain, data)
+
+
+def test_a_bit_mask_of_two_of_four_becomes_one():
+    program = two_layers()
+    by_pattern, _ = apply(program, "sparsify-weights{pattern=two_four}")
+    for name in ("first", "second"):
+        mask, w = sparse(by_pattern, name).mask, program.constants[name].encoding
+        program.constants[name] = Constant(name, Sparse("bitmask", mask, w))
+    after, _ = apply(program, "sparsify-weights{pattern=two_four}")
+    assert not differs(after, by_pattern)
+
+
 def test_results_are_the_same_every_time_and_the_argument_stays():
     program, data = two_layers(), calls(4, 64)
     digests = [c.encoding.digest for c in program.constants.values()]
