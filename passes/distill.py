@@ -16,6 +16,7 @@ from edgec.interpreter import check_inputs
 from edgec.ir import Exactness, Program
 from edgec.passes.checkpoints import Checkpoint, fingerprint
 from edgec.passes.comparisons import Kind, Pair, Weighting
+from edgec.passes.trainable.form import Start
 from edgec.passes.trainable.program import TrainableProgram, learned
 from edgec.passes.training import Outcome, Settings, Training, chosen, split
 from edgec.passes.weight_pass import relative_error
@@ -168,7 +169,8 @@ class _Run:
         if not pair.is_comparable:
             got = "no output of one name and type in both programs"
             raise PassError(options.name, got, "outputs that can be compared")
-        student = TrainableProgram(program, names, teacher, options.codes, device)
+        start = Start(moves=options.codes, device=device)
+        student = TrainableProgram(program, names, context.exact or teacher, start)
         if not student.parameters:
             raise PassError(options.name, "no finite weights", "something to train")
         sequences, notes = _sequences(options.name, program, teacher, context)

@@ -43,11 +43,13 @@ class Start:
     original   the weights that were compressed, of the same shape: latent weights start there as
                far as they round to the codes given
     moves      whether codes may change; tables, scales and dense values are trained anyway
+    learned    whether rounding up or down is a variable of its own, see `.rounding`
     device     of the parameters
     """
 
     original: Tensor | None = None
     moves: bool = True
+    learned: bool = False
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - immutable
 
 
@@ -70,6 +72,13 @@ class Form:
     def encoding(self) -> Encoding:
         """What is stored for the parameters as they are."""
         raise NotImplementedError
+
+    def soften(self, soft: bool) -> None:
+        """Let codes be between integers, in forms that learn to round: `value` is another then."""
+
+    def penalty(self, beta: float) -> Tensor | None:
+        """What drives such codes to integers; None in all other forms."""
+        return None
 
 
 class _Straight(torch.autograd.Function):

@@ -12,6 +12,7 @@ from torch import Tensor
 from edgec.ir import Affine, Dense, Encoding, Lut, Outliers, Sparse
 from edgec.ir.encodings.rows import from_rows
 from edgec.passes.trainable.form import Form, Parameter, Start, positive, stored, straight
+from edgec.passes.trainable.rounding import RoundingForm
 
 
 class Fixed(Form):
@@ -230,6 +231,12 @@ class SparseForm(Form):
     def encoding(self) -> Encoding:
         return replace(self._like, values=self._inner.encoding())
 
+    def soften(self, soft: bool) -> None:
+        self._inner.soften(soft)
+
+    def penalty(self, beta: float) -> Tensor | None:
+        return self._inner.penalty(beta)
+
 
 class OutliersForm(Form):
     """The positions stay; their values are trained, and what is under them."""
@@ -256,6 +263,12 @@ class OutliersForm(Form):
         values = self._stored().detach().to("cpu", self._like.values.dtype)
         return replace(self._like, base=self._inner.encoding(), values=values)
 
+    def soften(self, soft: bool) -> None:
+        self._inner.soften(soft)
+
+    def penalty(self, beta: float) -> Tensor | None:
+        return self._inner.penalty(beta)
+
 
 _FORMS: Mapping[type[Encoding], Callable[[Any, Start], Form]] = {
     Dense: DenseForm,
@@ -274,4 +287,6 @@ def trainable(encoding: Encoding, start: Start = Start()) -> Form:  # noqa: B008
     original = start.original
     if original is not None and original.shape != decoded.shape:
         start = replace(start, original=None)
+    if start.learned and isinstance(encoding, Affine):
+        return RoundingForm(encoding, start)
     return _FORMS[type(encoding)](encoding, start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -54,14 +55,13 @@ class TrainableProgram:
         program: Program,
         names: list[str],
         original: Program | None = None,
-        moves: bool = True,
-        device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
+        start: Start = Start(),  # noqa: B008 - immutable
     ) -> None:
         self._program = program
         self.forms: dict[str, Form] = {}
         for name in names:
-            start = Start(_weights(original, name), moves, device)
-            form = trainable(program.constants[name].encoding, start)
+            begin = replace(start, original=_weights(original, name))
+            form = trainable(program.constants[name].encoding, begin)
             if not isinstance(form, Fixed):
                 self.forms[name] = form
 

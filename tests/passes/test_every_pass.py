@@ -28,6 +28,7 @@ SPECS: tuple[tuple[str, ...], ...] = (
     ("awq{bits=4,group=16,otherwise=multiply}", "quantize-weights{bits=4,group=16}"),
     ("cast-weights",),
     ("quantize-weights{bits=3}", "distill{steps=2}"),
+    ("quantize-weights{bits=3}", "reconstruct-blocks{steps=2}"),
     ("factorize-embeddings{ratio=0.6,multiple=2}",),
     ("factorize-weights{ratio=0.6,multiple=2,score=activation}",),
     ("gptq{bits=4,group=16,misfits=rows}",),
