@@ -57,11 +57,13 @@ class Histogram:
 
     counts   f64[BINS]
     means    f64[BINS], of the values in a bin: many activations are exactly 0
+    zeros    how many are
     whole    (min x, max x), with 0
     """
 
     counts: Tensor
     means: Tensor
+    zeros: int
     whole: Range
 
     @property
@@ -78,7 +80,8 @@ class Histogram:
                 places = ((values / top + 1) * (BINS / 2)).long().clamp_(0, BINS - 1)
                 counts += torch.bincount(places, minlength=BINS)
                 sums += torch.bincount(places, weights=values, minlength=BINS)
-        return Histogram(counts, sums / counts.clamp_min(1), whole)
+        zeros = sum(x.numel() - int(x.count_nonzero()) for x in xs)
+        return Histogram(counts, sums / counts.clamp_min(1), zeros, whole)
 
     def edge(self, place: float) -> float:
         """The value at the lower edge of a bin."""
@@ -112,11 +115,14 @@ def entropy(histogram: Histogram) -> Range:
     Differs  All 256 codes of both signs instead of 128 of |x|; every eighth threshold; clipped
              values count for the outermost bins that have values of their own. The least threshold
              has 256 bins with values below it, not 128 bins: a few values that come up again and
-             again (pixels, zeros) would have no entropy to lose.
+             again (pixels) would have no entropy to lose. 0 is exact in every range and does not
+             count; behind a relu it would be half of all.
     """
     best, least = histogram.top, float("inf")
+    counts = histogram.counts.clone()
+    counts[BINS // 2] -= histogram.zeros
     for threshold, low, high in _windows():
-        lost = _divergence(histogram.counts, low, high)
+        lost = _divergence(counts, low, high)
         if lost < least:
             best, least = threshold * histogram.top, lost
     return histogram.clipped(best)

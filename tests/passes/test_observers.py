@@ -135,3 +135,11 @@ def test_entropy_keeps_the_range_of_a_few_values_that_come_up_again() -> None:
     spread = torch.cat([x, randn(50_000) / 10])
     low, high = observe([spread], "entropy", 100.0)
     assert low <= -0.1 and high >= 0.1
+
+
+def test_entropy_does_not_count_the_zeros_behind_a_relu() -> None:
+    x = randn(100_000)
+    spiked = torch.cat([x.relu(), torch.zeros(300_000)])
+    _, high = observe([spiked], "entropy", 100.0)
+    _, alone = observe([x[x > 0]], "entropy", 100.0)
+    assert high == pytest.approx(alone, rel=0.01)
