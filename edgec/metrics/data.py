@@ -13,6 +13,7 @@ import torch
 from edgec.errors import FormatError, RecipeError
 
 _TEXT, _TENSORS = "samples.json", "samples.safetensors"
+_SOURCES = "texts.json"  # of texts whose predictions are tensors
 
 
 @dataclass(frozen=True)
@@ -144,25 +145,28 @@ def save_evidence(
     interpreted   predictions of the interpreted graph, for the first samples
     """
     folder.mkdir(parents=True, exist_ok=True)
+    written = all(isinstance(p, str) for p in (*original, *got))
     if isinstance(data, Texts):
-        record = {
+        record: dict[str, Any] = {
             "sources": list(data.sources),
             "references": None if data.references is None else list(data.references),
-            "original": list(original),
-            "got": list(got),
-            "interpreted": list(interpreted),
         }
+        if written:
+            lists = {"original": original, "got": got, "interpreted": interpreted}
+            record |= {key: list(texts) for key, texts in lists.items()}
         text = json.dumps(record, ensure_ascii=False, indent=0)
-        (folder / _TEXT).write_bytes(text.encode())
-        return
+        (folder / (_TEXT if written else _SOURCES)).write_bytes(text.encode())
+        if written:
+            return
     from safetensors.torch import save
 
     tensors: dict[str, torch.Tensor] = {}
-    for i, (function, inputs) in enumerate(data.calls):
-        tensors |= {f"{i}/{function}/{j}": t for j, t in enumerate(inputs)}
+    if isinstance(data, Tensors):
+        for i, (function, inputs) in enumerate(data.calls):
+            tensors |= {f"{i}/{function}/{j}": t for j, t in enumerate(inputs)}
+        tensors |= {} if data.labels is None else {"labels": data.labels}
     tensors |= {f"original/{i}": _tensor(p) for i, p in enumerate(original)}
     tensors |= {f"got/{i}": _tensor(p) for i, p in enumerate(got)}
-    tensors |= {} if data.labels is None else {"labels": data.labels}
     stored = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     (folder / _TENSORS).write_bytes(save(stored))
 
@@ -184,17 +188,40 @@ class Evidence:
 
 def load_evidence(folder: Path) -> Evidence:
     """What `save_evidence` wrote. Raises FormatError for anything damaged."""
+    path = folder / _SOURCES
+    if path.is_file():
+        data = _load_texts(path)
+        original, got = _predicted(folder / _TENSORS, len(data))
+        return Evidence(data, original, got, [])
     if (folder / _TENSORS).is_file():
         return _load_tensors(folder / _TENSORS)
     path = folder / _TEXT
+    data = _load_texts(path)
     try:
         record: Mapping[str, Any] = json.loads(path.read_bytes())
-        references = record["references"]
-        data = Texts(tuple(record["sources"]), None if references is None else tuple(references))
         predictions = (list(record[k]) for k in ("original", "got", "interpreted"))
         return Evidence(data, *predictions)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FormatError(path.name, f"damaged: {error}", "the file of the build") from error
+
+
+def _load_texts(path: Path) -> Texts:
+    try:
+        record: Mapping[str, Any] = json.loads(path.read_bytes())
+        references = record["references"]
+        return Texts(tuple(record["sources"]), None if references is None else tuple(references))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(path.name, f"damaged: {error}", "the file of the build") from error
+
+
+def _predicted(path: Path, count: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Predictions of the uncompressed build and of the artifact, one for each text."""
+    tensors = read_tensors(path)
+    try:
+        original, got = ([tensors[f"{k}/{i}"] for i in range(count)] for k in ("original", "got"))
+    except KeyError as error:
+        raise FormatError(path.name, f"damaged: no {error}", "the file of the build") from error
+    return original, got
 
 
 def _load_tensors(path: Path) -> Evidence:

@@ -106,6 +106,19 @@ def test_evidence_repeats_the_measurement(tmp_path) -> None:
         assert all(torch.equal(torch.as_tensor(a), b) for a, b in zip(kept, wanted, strict=True))
 
 
+def test_evidence_of_texts_whose_predictions_are_tensors(tmp_path) -> None:
+    texts = Texts(("ä", "b"), None)
+    original, got = [torch.randn(3), torch.randn(2)], [torch.randn(3), torch.randn(2)]
+    save_evidence(tmp_path, texts, original, got, [])
+    found = load_evidence(tmp_path)
+    assert found.data == texts and found.interpreted == []
+    for kept, wanted in ((found.original, original), (found.got, got)):
+        assert all(torch.equal(torch.as_tensor(a), b) for a, b in zip(kept, wanted, strict=True))
+    save_evidence(tmp_path, Texts(("a", "b", "c")), original, got, [])
+    with pytest.raises(FormatError, match="damaged: no 'original/2'"):
+        load_evidence(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"sources": 3}', b"[1]"])
 def test_damaged_evidence_is_refused(tmp_path, content) -> None:
     (tmp_path / "samples.json").write_bytes(content)
