@@ -38,7 +38,7 @@ def sparsegpt(
 
     Source   Frantar and Alistarh 2023, arXiv:2301.00774, algorithm 1.
     Differs  Inputs without power keep their weights, as far as the mask does. Fours of inputs come
-             in the order of their power for two_four, which loses 4 % less on a sentence embedder.
+             in the order of their power for two_four, which loses 3 % less on a sentence embedder.
              refit.
     """
     inputs = _Inputs.of(hessian, rule, damping)
