@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from edgec.errors import ValidationError
 from edgec.ir import dims
 from edgec.ir.graph import Graph
+from edgec.sequences import Call, CallSequence
 from edgec.tokenizer import Tokenizer
 
 Run = Callable[[str, list[torch.Tensor]], Sequence[torch.Tensor]]
+Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]
+"""Token ids of a text and of its translation."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,19 @@ class Decoder:
         only = torch.full_like(scores, -torch.inf)
         only[:, forced] = 0.0
         return only
+
+    def forced(self, pairs: Sequence[Pair]) -> CallSequence:
+        """The calls that lead one batch through given translations; rows count until they end."""
+        sources, targets = ([pair[side] for pair in pairs] for side in (0, 1))
+        ids, mask = filled(sources, self.generation.pad)
+        names = [v.name for v in self.encode.inputs]
+        calls = [Call("encode", dict(zip(names, (ids, mask), strict=True)))]
+        starts = [[self.generation.start, *t][: self.max_tokens] for t in targets]
+        fed, counts = filled(starts, self.generation.pad)
+        for token, rows in zip(fed.T, counts.T.bool(), strict=True):
+            inputs = {"token": token[:, None], "attention_mask": mask}
+            calls.append(Call("step", inputs, None if bool(rows.all()) else rows))
+        return calls
 
     # -------------------------------------------------------------- strategies
     def greedy(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -13,6 +13,7 @@ from edgec.errors import FormatError, ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir import Builder, DType, Program, Range, State, TensorType, symbol
 from edgec.ops import elementwise  # noqa: F401 - registers the ops
+from edgec.sequences import Replay
 from edgec.tokenizer import MarianTokenizer, load_tokenizer
 from edgec.translate import Decoder, Generation, Translator
 
@@ -169,6 +170,24 @@ def test_texts_that_are_too_long_are_named() -> None:
 
 
 # ------------------------------------------------------------------ tokenizers
+@pytest.mark.parametrize("seed", range(4))
+def test_a_forced_translation_replays_what_greedy_search_does(seed: int) -> None:
+    found, sources = decoder(seed), [[1, 2, 0], [2, 0], [1, 1, 1, 0]]
+    rows = found.greedy(sources)
+    sequence = found.forced(list(zip(sources, rows, strict=True)))
+    made = program(seed)
+    interpreter = Interpreter(made)
+    calls = Replay(made.graphs).run(sequence, lambda name, x: interpreter.run(x, name))
+    steps = [(call, outputs[0]) for call, outputs in calls if call.function == "step"]
+    assert len(steps) == min(max(map(len, rows)) + 1, GENERATION.max_length)
+    for position, (call, logits) in enumerate(steps):
+        counts = [True] * len(rows) if call.rows is None else call.rows.tolist()
+        assert counts == [position <= len(row) for row in rows]
+        best = logits[:, :PAD].argmax(-1).tolist()
+        wanted = [[*row, EOS][position] if c else None for row, c in zip(rows, counts, strict=True)]
+        assert [b if c else None for b, c in zip(best, counts, strict=True)] == wanted
+
+
 @pytest.fixture(scope="module")
 def marian(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import sentencepiece

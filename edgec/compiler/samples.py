@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 
@@ -14,14 +13,12 @@ from edgec.ir.program import Program
 from edgec.metrics import Data, Tensors, Texts
 from edgec.metrics.predict import BATCH, tokenized, translator
 from edgec.runner import Runner
-from edgec.sequences import Call, Calls, CallSequence
-from edgec.translate import Decoder, filled
+from edgec.sequences import Calls, CallSequence
+from edgec.translate import Decoder, Pair
 
 TEXTS = 4  # of the data, in one batch
 TOKENS = 6  # generated, so that states hold something
 EVERY = 4  # the caches of neighbouring steps are nearly the same
-
-Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # token ids of a text and its translation
 
 
 def from_data(program: Program, data: Data) -> Samples:
@@ -63,7 +60,7 @@ def translation_sequences(
     """Greedy translations of texts as sequences of calls, up to `batch` of like length in each."""
     decoder, pairs = _greedy(Runner.of_program(program), texts, batch)
     pairs.sort(key=lambda pair: (len(pair[1]), len(pair[0])))
-    return [_forced(decoder, pairs[at : at + batch]) for at in range(0, len(pairs), batch)]
+    return [decoder.forced(pairs[at : at + batch]) for at in range(0, len(pairs), batch)]
 
 
 def _translations(
@@ -80,7 +77,7 @@ def _translations(
     recorded = Runner(runner.graphs, run, runner.metadata, runner.tokenizer)
     decoder, pairs = _greedy(recorded, texts, batch, max_tokens)
     parts = (pairs[at : at + batch] for at in range(0, len(pairs), batch))
-    return Calls(made, (_forced(decoder, part) for part in parts))
+    return Calls(made, (decoder.forced(part) for part in parts))
 
 
 def _greedy(
@@ -97,20 +94,6 @@ def _greedy(
         part = ids[at : at + batch]
         pairs += zip(part, decoder.greedy(part), strict=True)
     return decoder, pairs
-
-
-def _forced(decoder: Decoder, pairs: Sequence[Pair]) -> CallSequence:
-    """The calls that make a decoder go through given translations, one batch."""
-    g = decoder.generation
-    sources, targets = zip(*pairs, strict=True)
-    ids, mask = filled(sources, g.pad)
-    names = [v.name for v in decoder.encode.inputs]
-    calls = [Call("encode", dict(zip(names, (ids, mask), strict=True)))]
-    fed, counts = filled([[g.start, *t][: decoder.max_tokens] for t in targets], g.pad)
-    for token, rows in zip(fed.T, counts.T.bool(), strict=True):
-        inputs = {"token": token[:, None], "attention_mask": mask}
-        calls.append(Call("step", inputs, None if bool(rows.all()) else rows))
-    return calls
 
 
 def calibration_calls(
