@@ -10,11 +10,15 @@ import torch
 
 import edgec
 from edgec.cli import main
+from edgec.compiler.samples import calibration_calls
 from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir import Builder, Constant, DType, Program, Range, State, TensorType, symbol
 from edgec.metrics import Tensors, Texts
+from edgec.passes import parse_pipeline
 from edgec.release import Release
+from edgec.sequences import Calls
+from edgec.vocabulary import Vocabulary, changed
 from tests.test_translate import marian
 
 __all__ = ["marian"]  # a fixture
@@ -116,6 +120,32 @@ def test_calibration_data_say_what_is_kept_and_calibrate_later_passes(marian, tm
     assert release.verify().passed
 
 
+def test_passes_that_compare_with_the_original_see_the_same_tokens(marian) -> None:
+    """Sequences of calls get new ids, and the teacher of distillation the same logits."""
+    program = translator(marian)
+    given = calibration_calls(program, Texts(TEXTS))
+    specs = ["trim-vocabulary", "quantize-weights{bits=4,min_numel=64}"]
+    trimmed, _ = parse_pipeline(specs).run(program, calibration=given)
+    taught, records = parse_pipeline([*specs, "distill{steps=20}"]).run(program, calibration=given)
+    assert records[-1].modified
+    ids = changed(program, taught)
+    assert ids is not None and isinstance(given, Calls) and given.sequences
+    renumbered = ids.new_calls(program.graphs, given)
+    assert len(renumbered.sequences) == len(given.sequences)
+    lost = [distance(program, made, ids, renumbered["step"]) for made in (trimmed, taught)]
+    assert lost[1] < lost[0]
+
+
+def distance(original: Program, made: Program, ids: Vocabulary, calls) -> float:
+    """Squared difference of the logits of kept tokens."""
+    graph, total = original.graphs["step"], 0.0
+    for call in calls:
+        want = Interpreter(original).run(ids.old_call(graph, call), "step")
+        got = Interpreter(made).run(call, "step")[0]
+        total += float((got - ids.narrowed(graph, want)[0]).square().sum())
+    return total
+
+
 def test_a_recipe_looks_beside_itself(marian, corpus, tmp_path, monkeypatch) -> None:
     (tmp_path / "corpus.tsv").write_text(corpus.read_text())
     (tmp_path / "made.py").write_text("def model(): ...\n")
@@ -200,3 +230,31 @@ def test_texts_without_references_do_not_say_what_a_translator_writes(marian, tm
     (tmp_path / "one.tsv").write_text("open the window\n")
     with pytest.raises(edgec.errors.PassError, match="other lines; need source and reference"):
         releases(translator(marian), tmp_path / "one.tsv", tmp_path / "out")
+
+
+def test_an_embedder_of_texts_is_evaluated_with_both_tokenizers(tmp_path) -> None:
+    """A tokenizer.json: texts have other ids in the build, and the same outputs."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["[UNK]", *dict.fromkeys(" ".join((*TEXTS, *OTHERS)).split()), *"abcdefghijkl"]
+    made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(tmp_path / "tokenizer.json"))
+    ids = TensorType(DType.I64, (BATCH, SRC))
+    sizes = {"batch": Range(1, 8), "src": Range(1, 16)}
+    b = Builder.new("main", [("input_ids", ids), ("attention_mask", ids)], {}, sizes)
+    rows = b.gather(b.constant(tensor(len(words) + 3, E), "table"), b.input("input_ids"))
+    seen = b.reshape(b.cast(b.input("attention_mask"), dtype=DType.F32), shape=(BATCH, SRC, 1))
+    graph = b.finish([b.reduce_mean(b.mul(rows, seen), axes=(1,))], ["embedding"])
+    program = Program({"main": graph}, graph.constants).verify()
+    program.metadata["tokenizer"] = {"files": {"tokenizer.json": str(tmp_path / "tokenizer.json")}}
+    (tmp_path / "keep.txt").write_text("\n".join(TEXTS))
+    spec = f"trim-vocabulary{{keep='{tmp_path / 'keep.txt'}'}}"
+    release = edgec.compile(
+        program, [spec], "onnx", tmp_path / "out", data=Texts(TEXTS), metric="cosine"
+    )
+    assert release.verdict == "ACCEPT", release.manifest.reasons
+    assert release.manifest.quality.value == pytest.approx(1.0)
+    assert release.metadata["vocabulary"]["original"] == len(words) + 3
+    assert len(release.metadata["vocabulary"]["kept"]) == 1 + len(set(" ".join(TEXTS).split()))
+    assert release.verify().passed
