@@ -30,7 +30,7 @@ class Awq(AffineWeights):
     `quantize-weights` or `gptq`, one of which is to follow. s goes into the layer_norm, rms_norm or
     linear that makes the value, where nothing else reads it or its weights.
 
-    bits ... min_numel   as in `quantize-weights`, of the pass that follows
+    bits ... min_numel   as in `quantize-weights`, of the pass that follows; outliers do not count
     otherwise            where s has no place to go: "leave" the layers, or "multiply" %x by 1 / s
 
     Keeps    the function, up to rounding. Reported: layers that are left.

@@ -57,6 +57,8 @@ def _in_function(
     """The weights that are first used in one function."""
     key, hessian = None, Hessian(0)
     for visit, before in zip(now, befores, strict=False):
+        if not account.weights:
+            return
         for name in [r[1:] for r in visit.node.operands if r[1:] in account.weights]:
             weight = account.weights[name]
             if name in shared:

@@ -30,10 +30,14 @@ class QuantizeWeights(AffineWeights):
     misfits           a weight whose K the group does not divide: "leave" it as it is, give it one
                       scale for whole "rows", or "fail"
     symmetric         False: a zero point per scale
-    scales            "mse": the least squared error; "absmax": the whole range, nothing is clipped
+    scales            "mse": the least squared error; "absmax": the whole range, nothing is clipped;
+                      "percentile": that of `percentile` % of them, by |w|, or with zero points
+                      without the same part at either end
     scale_dtype       dtype that scales are stored in, rounded before the codes are computed
     embeddings        bits of tables that are gathered from; 0: as all others
     embedding_group   their group; None: as all others, or whole rows where their bits differ
+    outliers          part of the weights, at most 0.01, that are kept in 16 bits beside the codes:
+                      those whose removal gains most, see `edgec.passes.numerics.outliers`
     activations       how linear and conv quantize what flows into an 8-bit weight when they run
     include, skip     patterns of names of constants
     min_numel         smaller weights stay as they are
@@ -41,7 +45,8 @@ class QuantizeWeights(AffineWeights):
     Keeps    every node, type and name; zero exactly. Left as they are and reported: weights whose K
              the group does not divide, small ones, ones with NaN or inf, other matrices.
     Effect   LOSSY: |w - w'| <= scale / 2 with absmax
-    Source   Jacob et al. 2017, arXiv:1712.05877, eq. 1; scales: `edgec.passes.numerics.affine`.
+    Source   Jacob et al. 2017, arXiv:1712.05877, eq. 1; scales: `edgec.passes.numerics.affine`;
+             outliers: Dettmers et al. 2022, arXiv:2208.07339, and 2023, arXiv:2306.03078.
     Differs  Symmetric codes of whole rows leave out -2^(bits-1), which some kernels misread.
     """
 
@@ -53,6 +58,8 @@ class QuantizeWeights(AffineWeights):
         wrong = super().wrong_options()
         if self.activations != "none" and self.bits != 8:
             wrong.append(f"activations={self.activations} with bits={self.bits}, need bits=8")
+        if self.activations != "none" and self.outliers:
+            wrong.append(f"activations={self.activations}, need outliers=0: integer products")
         return wrong
 
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:

@@ -87,6 +87,23 @@ def minmax_scale(w: Tensor, codes: Codes, dtype: torch.dtype) -> tuple[Tensor, T
     return span(w.amin(-1).clamp_max(0), w.amax(-1).clamp_min(0), codes, dtype, up=True)
 
 
+def percentile_scale(
+    w: Tensor, codes: Codes, dtype: torch.dtype, symmetric: bool, percentile: float
+) -> tuple[Tensor, Tensor | None]:
+    """Scale (and zero point) that span `percentile` % of the block; what is beyond is clipped.
+
+    Symmetric codes span that percentile of |w|, interpolated; others leave out the same part of w
+    at either end. 100 is the whole range.
+    """
+    part = percentile / 100
+    if symmetric:
+        whole = w.abs().quantile(part, dim=-1)
+        return round_scale(whole * 2 / codes.steps, dtype, up=True), None
+    outside = (1 - part) / 2
+    least, greatest = w.quantile(torch.tensor([outside, 1 - outside]), dim=-1)
+    return span(least.clamp_max(0), greatest.clamp_min(0), codes, dtype, up=True)
+
+
 def span(
     least: Tensor, greatest: Tensor, codes: Codes, dtype: torch.dtype, up: bool
 ) -> tuple[Tensor, Tensor]:
@@ -184,16 +201,23 @@ def _search(
 
 # ------------------------------------------------------------------ whole tensors
 def choose_scales(
-    w: Tensor, codes: Codes, dtype: torch.dtype, symmetric: bool, method: str
+    w: Tensor,
+    codes: Codes,
+    dtype: torch.dtype,
+    symmetric: bool,
+    method: str,
+    percentile: float = 99.9,
 ) -> tuple[Tensor, Tensor | None]:
     """Scale T[N, R] and zero i8[N, R] or None for w f32[N, R, G], finite.
 
-    method   "absmax" (the whole range) or "mse" (the least squared error)
+    method   "absmax" (the whole range), "mse" (the least squared error), or "percentile"
     """
     chosen = []
     for part in w.split(max(1, CHUNK // max(1, w[0].numel()))):
         if method == "mse":
             chosen.append(mse_scale(part, codes, dtype, symmetric))
+        elif method == "percentile":
+            chosen.append(percentile_scale(part, codes, dtype, symmetric, percentile))
         elif symmetric:
             chosen.append((absmax_scale(part, codes, dtype), None))
         else:

@@ -74,15 +74,23 @@ def better(
 ) -> Rounded:
     """Row by row `found` where it loses less than `other`."""
 
-    def lost(rounded: Rounded) -> Tensor:
-        made = decoded(rounded)
-        return loss(w, made if kept is None else made * kept, hessian)
+    less = lost(w, found, hessian, kept) < lost(w, other, hessian, kept)
+    return pick(less, found, other)
 
-    less = (lost(found) < lost(other)).unsqueeze(1)
-    codes, scale = torch.where(less, found[0], other[0]), torch.where(less, found[1], other[1])
+
+def lost(w: Tensor, rounded: Rounded, hessian: Tensor, kept: Tensor | None = None) -> Tensor:
+    """f64[N], the loss of what is rounded; what `kept` leaves out is 0."""
+    made = decoded(rounded)
+    return loss(w, made if kept is None else made * kept, hessian)
+
+
+def pick(first: Tensor, found: Rounded, other: Rounded) -> Rounded:
+    """The rows of `found` where bool[N] `first` says so, else those of `other`."""
+    rows = first.unsqueeze(1)
+    codes, scale = torch.where(rows, found[0], other[0]), torch.where(rows, found[1], other[1])
     if found[2] is None or other[2] is None:
         return codes, scale, None
-    return codes, scale, torch.where(less, found[2], other[2])
+    return codes, scale, torch.where(rows, found[2], other[2])
 
 
 def cycle(

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from edgec.errors import PassError
 from edgec.passes.numerics.affine import dequantize, quantize
-from edgec.passes.numerics.descent import better, descend
-from edgec.passes.numerics.grid import Grid, Rounded
+from edgec.passes.numerics.descent import descend, lost, pick
+from edgec.passes.numerics.grid import Grid, Rounded, Spared
+from edgec.passes.numerics.outliers import stored
 
 Order = Literal["activation", "natural"]
 BLOCK = 128  # inputs whose updates of later inputs are made in one product
@@ -85,21 +86,45 @@ def gptq(
              sets them to 0. Scales are rounded to what is stored before the codes are computed.
              The rows that gain nothing stay rounded to nearest.
     """
+    return gptq_spared(w, hessian, grid, None, damping, order, sweeps, kept).rounded
+
+
+def gptq_spared(
+    w: Tensor,
+    hessian: Tensor,
+    grid: Grid,
+    aside: Tensor | None,
+    damping: float = 0.01,
+    order: Order = "activation",
+    sweeps: int = 0,
+    kept: Tensor | None = None,
+) -> Spared:
+    """`gptq` where weights of bool[N, K] are kept in 16 bits, with what they make up for others.
+
+    The scales are fitted without them.
+    """
     _check(w, hessian)
-    nearest = grid.nearest(w)
+    spared = torch.zeros(w.shape, dtype=torch.bool) if aside is None else aside
+    nearest = grid.nearest(w.masked_fill(spared, 0))
     if not bool(nearest[1].isfinite().all()):
-        return nearest
+        return Spared(nearest, spared, w)
     moved = torch.arange(w.shape[1])
     if order == "activation":
         moved = torch.argsort(hessian.diagonal(), descending=True, stable=True)
     damped, factor = inverse_factor(hessian[moved][:, moved], damping)
-    if order == "activation" or not grid.group:
-        walk = _Walk(w[:, moved], factor, grid, moved, (nearest[1], nearest[2]), kept)
-    else:
-        walk = _Walk(w, factor, grid, moved, None, kept)
+    static = order == "activation" or not grid.group
+    fixed = (nearest[1], nearest[2]) if static else None
+    walk = _Walk(w[:, moved], factor, grid, moved, fixed, kept, spared[:, moved])
+    found, values = walk.run()
+    # Values are no codes: what is left to make up for is what they leave.
+    free = kept if aside is None else ~spared if kept is None else kept & ~spared
+    left = torch.where(spared, w - values, w)
     back = torch.argsort(moved)
-    found = descend(w, walk.run(), damped[back][:, back], grid, sweeps, kept)
-    return better(w, hessian, found, nearest, kept)
+    found = descend(left, found, damped[back][:, back], grid, sweeps, free)
+    at_first = w.masked_fill(spared, 0)
+    less = lost(left, found, hessian, free) < lost(at_first, nearest, hessian, free)
+    values = torch.where(less.unsqueeze(1), values, w)
+    return Spared(pick(less, found, nearest), spared, values)
 
 
 def _check(w: Tensor, hessian: Tensor) -> None:
@@ -144,10 +169,13 @@ class _Walk:
         moved: Tensor,
         fixed: tuple[Tensor, Tensor | None] | None,
         kept: Tensor | None,
+        spared: Tensor,
     ) -> None:
         self.factor, self.grid = factor, grid
         self.w = w.T.clone(memory_format=torch.contiguous_format)  # inputs are rows here
         self.kept = None if kept is None else kept[:, moved].T
+        self.spared = spared.T if bool(spared.any()) else None
+        self.values = torch.zeros_like(self.w)
         self.moved = moved
         rows, length = w.shape
         self.group = grid.group or length
@@ -157,7 +185,8 @@ class _Walk:
         self.fixed = fixed is not None
         self.codes = torch.zeros(length, rows, dtype=torch.int8)
 
-    def run(self) -> Rounded:
+    def run(self) -> tuple[Rounded, Tensor]:
+        """The codes, and f32[N, K] with the values that are spared, 0 elsewhere."""
         length = self.w.shape[0]
         step = BLOCK if self.fixed else -(-BLOCK // self.group) * self.group
         for start in range(0, length, step):
@@ -166,7 +195,9 @@ class _Walk:
             self.w[stop:] -= self.factor[start:stop, stop:].T @ errors
         codes = torch.empty_like(self.codes)
         codes[self.moved] = self.codes
-        return codes.T.contiguous(), self.scale, self.zero
+        values = torch.empty_like(self.values)
+        values[self.moved] = self.values
+        return (codes.T.contiguous(), self.scale, self.zero), values.T
 
     def _block(self, start: int, stop: int) -> Tensor:
         """Round the inputs [start, stop); f32[stop - start, N], their errors as parts of U's
@@ -184,7 +215,10 @@ class _Walk:
 
     def _fit(self, column: int) -> None:
         group = column // self.group
-        scale, zero = self.grid.fit(self.w[column : column + self.group].T)
+        block = self.w[column : column + self.group]
+        if self.spared is not None:
+            block = block.masked_fill(self.spared[column : column + self.group], 0)
+        scale, zero = self.grid.fit(block.T)
         self.scale[:, group] = scale[:, 0]
         if self.zero is not None and zero is not None:
             self.zero[:, group] = zero[:, 0]
@@ -197,4 +231,9 @@ class _Walk:
         code = quantize(w.unsqueeze(-1), scale, zero, self.grid.codes)
         made = dequantize(code, scale, zero).squeeze(-1)
         self.codes[column] = code.squeeze(-1)
-        return made if self.kept is None else made * self.kept[column]
+        if self.kept is not None:
+            made = made * self.kept[column]
+        if self.spared is None:
+            return made
+        self.values[column] = stored(w).float() * self.spared[column]
+        return torch.where(self.spared[column], self.values[column], made)

@@ -14,6 +14,19 @@ Rounded = tuple[Tensor, Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)
+class Spared:
+    """Rounded weights without a few that are kept as values.
+
+    aside    bool[N, K], where those are; what the codes say there does not matter
+    values   f32[N, K] of them; what it says elsewhere does not matter
+    """
+
+    rounded: Rounded
+    aside: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
 class Grid:
     """What weights are rounded to.
 
@@ -21,7 +34,8 @@ class Grid:
     group       G: weights of a row that share a scale; 0: the whole row
     dtype       that scales are stored in
     symmetric   no zero points
-    scales      "mse" or "absmax", see `affine.choose_scales`
+    scales      "mse", "absmax" or "percentile", see `affine.choose_scales`
+    percentile  of the magnitudes of a block that the codes span
     """
 
     codes: Codes
@@ -29,11 +43,14 @@ class Grid:
     dtype: torch.dtype
     symmetric: bool = True
     scales: str = "mse"
+    percentile: float = 99.9
 
     def fit(self, w: Tensor) -> tuple[Tensor, Tensor | None]:
         """Scale T[N, K/G] and zero points of f32[N, K]."""
         blocks = w.unflatten(1, (-1, self.group or w.shape[1]))
-        return choose_scales(blocks, self.codes, self.dtype, self.symmetric, self.scales)
+        return choose_scales(
+            blocks, self.codes, self.dtype, self.symmetric, self.scales, self.percentile
+        )
 
     def nearest(self, w: Tensor) -> Rounded:
         """f32[N, K] rounded to nearest, some rows at a time."""
