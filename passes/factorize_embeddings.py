@@ -12,8 +12,9 @@ from edgec.context import NOTHING, Context
 from edgec.ir import Dense, Encoding, Exactness, Node, Program, Value
 from edgec.ir.graph import Graph, fresh_name, put_constant
 from edgec.ops.linear import Linear, Matmul
+from edgec.passes.hessians import hessians
 from edgec.passes.low_rank_weights import LowRankWeights, Spectrum
-from edgec.passes.numerics.low_rank import decompose_rows, row_factors
+from edgec.passes.numerics.low_rank import RowDecomposition, decompose_rows, row_factors
 from edgec.passes.stream import visits
 from edgec.passes.weight_pass import Account
 from edgec.passes.weights import Weight
@@ -39,8 +40,11 @@ class FactorizeEmbeddings(LowRankWeights):
     rank, error, ratio   one of them: R; the greatest relative error of the table, with its score;
                          bytes of the table after / before (without any: 0.75)
     spread    what `ratio` is of: "all" tables together, or "each" by itself
-    score     "plain": all rows count alike; "frequency": as often as calibration data read them
+    score     "plain": all rows count alike; "frequency": as often as calibration data read them;
+              "activation": so too, and an output layer that shares the table is to give the same
+              for its inputs in the data
     smoothing how often a row counts beyond that, as a part of the mean over the rows
+    balance   what that output layer counts, against the rows that are read: 0 to 1, less than 1
     multiple, misfits, include, skip, min_numel   as in `factorize-weights`
 
     Keeps    every other node, and the names of results. Left and reported: tables that something
@@ -53,17 +57,20 @@ class FactorizeEmbeddings(LowRankWeights):
 
     name: ClassVar[str] = "factorize-embeddings"
     effect: ClassVar[Exactness] = Exactness.LOSSY
-    score: Literal["plain", "frequency"] = "plain"
-    smoothing: float = 1.0
+    score: Literal["plain", "frequency", "activation"] = "plain"
+    smoothing: float = 4.0
+    balance: float = 0.5
 
     @property
     def needs_calibration(self) -> bool:  # type: ignore[override]
-        return self.score == "frequency"
+        return self.score != "plain"
 
     def wrong_options(self) -> list[str]:
         wrong = super().wrong_options()
         if not 0 < self.smoothing < 1e6:
             wrong.append(f"smoothing={self.smoothing}, need smoothing > 0")
+        if not 0 <= self.balance < 1:
+            wrong.append(f"balance={self.balance}, need 0 <= balance < 1")
         return wrong
 
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
@@ -71,10 +78,18 @@ class FactorizeEmbeddings(LowRankWeights):
         account = Account(self, after)
         self._choose(account)
         counts = {} if self.score == "plain" else self._counts(account, context)
-        ranks = self._ranks(account, counts) if self.part and self.spread == "all" else None
+        metrics = self._metrics(account, context) if self.score == "activation" else {}
         found: dict[str, Factors] = {}
+        decomposed = {
+            name: decompose_rows(table, counts.get(name), metrics.get(name))
+            for name in account.weights
+            if (table := self._table(program, name)) is not None
+        }
+        ranks = None
+        if self.part and self.spread == "all" and decomposed:
+            ranks = self.allocated([self._spectrum(program, n, d) for n, d in decomposed.items()])
         for name in list(account.weights):
-            made = self._factorize(account, name, counts.get(name), ranks)
+            made = self._factorize(account, name, decomposed.get(name), ranks)
             found.update({} if made is None else {name: made})
         for name, (codes, basis) in found.items():
             _split_table(after, program.constants[name].encoding, name, codes, basis)
@@ -112,32 +127,50 @@ class FactorizeEmbeddings(LowRankWeights):
                 account.notes.append(f"@{name}: no calibration data read it; plain score")
         return {n: c + self.smoothing * (float(c.mean()) or 1.0) for n, c in counts.items()}
 
-    def _ranks(self, account: Account, counts: dict[str, Tensor]) -> dict[str, int]:
-        found = []
-        for name in account.weights:
-            stored = account.program.constants[name].encoding
-            table = stored.decode().float()
-            if not self.too_small(stored.numel) and bool(table.isfinite().all()):
-                values = decompose_rows(table, counts.get(name)).values
-                found.append(Spectrum.of(name, stored, table, values))
-        return self.allocated(found) if found else {}
+    def _metrics(self, account: Account, context: Context) -> dict[str, Tensor]:
+        """f64[E, E], of mean diagonal 1: what errors of rows count in the output layers."""
+        scratch = Account(self, account.program.copy())
+        scratch.weights = dict(account.weights)
+        found: dict[str, Tensor] = {}
+        for name, hessian in hessians(scratch, context):
+            del scratch.weights[name]
+            mean = 0.0 if hessian is None else float(hessian.matrix.diagonal().mean())
+            if hessian is not None and hessian.is_finite and mean > 0:
+                identity = torch.eye(len(hessian.matrix), dtype=torch.float64)
+                found[name] = identity.lerp(hessian.matrix / mean, self.balance)
+        return found
+
+    # -------------------------------------------------------------- one table
+    def _table(self, program: Program, name: str) -> Tensor | None:
+        """f32[V, E]; None for one that is too small or not finite."""
+        stored = program.constants[name].encoding
+        table = stored.decode().float()
+        usable = not self.too_small(stored.numel) and bool(table.isfinite().all())
+        return table if usable else None
+
+    def _spectrum(self, program: Program, name: str, found: RowDecomposition) -> Spectrum:
+        stored = program.constants[name].encoding
+        return Spectrum.of(name, stored, stored.decode(), found.values)
 
     def _factorize(
-        self, account: Account, name: str, counts: Tensor | None, ranks: dict[str, int] | None
+        self,
+        account: Account,
+        name: str,
+        found: RowDecomposition | None,
+        ranks: dict[str, int] | None,
     ) -> Factors | None:
         made: Factors | None = None
 
         def encode(stored: Encoding, weight: Weight) -> Encoding | str:
             nonlocal made
-            table = stored.decode().float()
-            found = decompose_rows(table, counts)
+            assert found is not None
             if ranks is None:
-                rank = self.rank_of(Spectrum.of(name, stored, table, found.values))
+                rank = self.rank_of(self._spectrum(account.program, name, found))
             else:
                 rank = ranks.get(name, "whole is the best use of its bytes")
             if isinstance(rank, str):
                 return rank
-            made = row_factors(table, found, rank)
+            made = row_factors(stored.decode().float(), found, rank)
             codes, basis = (stored.encode(f).decode().float() for f in made)
             return Dense((codes @ basis).to(stored.decode().dtype))
 

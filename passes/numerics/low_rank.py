@@ -121,23 +121,42 @@ def allocate(curves: Sequence[Curve], limit: int) -> list[int]:
     return chosen
 
 
-def decompose_rows(table: Tensor, weights: Tensor | None = None) -> Decomposition:
-    """Of a table T[V, E]; `left` are right singular vectors f64[E, E] of diag(weights)^(1/2) table.
+@dataclass(frozen=True)
+class RowDecomposition:
+    """Of diag(weights)^(1/2) t L for a table t[V, E]: right singular vectors f64[E, E] and values.
 
-    weights   f64[V]: what the squared error of each row counts; None: 1
-
-    From the eigenvectors of table^T diag(weights) table: nothing of the size V x V is made.
+    root   L f64[E, E], lower triangular; None for the identity
     """
-    w = table.double()
-    weighted = w if weights is None else w * weights.unsqueeze(1)
-    powers, vectors = torch.linalg.eigh(w.T @ weighted)
-    return Decomposition(vectors.flip(1), powers.flip(0).clamp(min=0).sqrt())
+
+    right: Tensor
+    values: Tensor
+    root: Tensor | None
 
 
-def row_factors(table: Tensor, found: Decomposition, rank: int) -> tuple[Tensor, Tensor]:
-    """codes f32[V, r], basis f32[r, E]: table is nearly codes basis; each row of it as near as can.
+def decompose_rows(
+    table: Tensor, weights: Tensor | None = None, metric: Tensor | None = None
+) -> RowDecomposition:
+    """Of a table T[V, E]: the error d of row v is to count weights[v] d metric d^T.
+
+    weights   f64[V], positive; None: 1
+    metric    f64[E, E], positive definite; None: the identity
+
+    From the eigenvectors of a matrix E x E: nothing of the size V x V is made.
+    """
+    root = None if metric is None else torch.linalg.cholesky(metric)
+    t = table.double() if root is None else table.double() @ root
+    powers, vectors = torch.linalg.eigh(t.T @ (t if weights is None else t * weights.unsqueeze(1)))
+    return RowDecomposition(vectors.flip(1), powers.flip(0).clamp(min=0).sqrt(), root)
+
+
+def row_factors(table: Tensor, found: RowDecomposition, rank: int) -> tuple[Tensor, Tensor]:
+    """codes f32[V, r], basis f32[r, E]: of all such products, codes basis loses least.
 
     Balanced as `factors` are.
     """
-    down, up = factors(table.T, found, rank)
-    return up.T.contiguous(), down.T.contiguous()
+    t = table.double() if found.root is None else table.double() @ found.root
+    down, up = factors(t.T, Decomposition(found.right, found.values), rank)
+    basis = down.T.double()
+    if found.root is not None:
+        basis = torch.linalg.solve_triangular(found.root, basis, upper=False, left=False)
+    return up.T.contiguous(), basis.float().contiguous()

@@ -97,6 +97,43 @@ def test_counts_are_those_of_all_functions():
     torch.testing.assert_close(product(after), want.float(), rtol=1e-3, atol=1e-3)
 
 
+def test_an_output_layer_that_shares_the_table_loses_less():
+    """Its inputs have directions of their own, by an independent formula."""
+    before = decoder()
+    strong = torch.where(torch.arange(WIDTH) < 4, 30.0, 0.3)
+    calls = {"encode": [[ids(1, 2, 6)]], "step": [step_inputs(seed=s) for s in range(9)]}
+    for call in calls["step"]:
+        call[1] = call[1] * strong
+    scored, _ = apply(before, calls, rank=8, score="activation", balance=0.9)
+    counted, _ = apply(before, calls, rank=8, score="frequency")
+
+    def lost(made):
+        pairs = ((Interpreter(p).run(c, "step")[0] for p in (made, before)) for c in calls["step"])
+        return float(sum((a - b).square().sum() for a, b in pairs))
+
+    assert lost(scored) < 0.3 * lost(counted)
+    seen = [torch.cat([c[1], c[2], table(before)[c[0]]], 1).mean(1) for c in calls["step"]]
+    x = torch.cat(seen).double()
+    h = x.T @ x
+    metric = 0.1 * torch.eye(WIDTH) + 0.9 * h / h.diagonal().mean()
+    read = torch.cat([calls["encode"][0][0].flatten(), *(c[0].flatten() for c in calls["step"])])
+    counts = torch.bincount(read, minlength=VOCABULARY).double()
+    rows = (counts + 4 * counts.mean()).sqrt().unsqueeze(1)
+    root = torch.linalg.cholesky(metric)
+    want = truncated(rows * table(before).double() @ root, 8).double() / rows @ root.inverse()
+    torch.testing.assert_close(product(scored), want.float(), rtol=1e-3, atol=1e-3)
+
+
+def test_balance_counts_only_for_shared_tables():
+    before = embedder()
+    call = [ids(0, 3, 6), torch.ones(3, 6, dtype=torch.int64)]
+    made = [
+        apply(before, {"main": [call]}, rank=8, score=score)[0]
+        for score in ("frequency", "activation")
+    ]
+    assert not differs(*made)
+
+
 @pytest.mark.parametrize("rounding", ["", "quantize-weights{bits=8}", "gptq{bits=8}"])
 def test_the_emitted_file_computes_the_same_and_factors_are_rounded(rounding, tmp_path):
     calls = {"encode": [[ids(1, 2, 6)]], "step": [step_inputs(seed=3)]}
@@ -181,6 +218,7 @@ def test_a_table_that_is_not_finite_is_left():
     [
         ("rank=4,ratio=0.5", "rank and ratio, need one of"),
         ("smoothing=0.0", "smoothing=0.0, need smoothing > 0"),
+        ("balance=1.0", "balance=1.0, need 0 <= balance < 1"),
         ("ratio=1.0", "ratio=1.0, need 0 < ratio < 1"),
     ],
 )
