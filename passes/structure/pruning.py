@@ -159,7 +159,8 @@ class PruneUnits(Pass):
                 if sink.key in g:
                     w = weighted(w, g[sink.key])
                 most = self.count or round(self.ratio * count)
-                yield i, elimination(w, gram, units, count, most if self.per_layer else count)
+                # of all layers together some lose more than others, hardly twice as many
+                yield i, elimination(w, gram, units, count, most * (1 if self.per_layer else 2))
 
 
 def _magnitudes(program: Program, structure: Structure) -> Tensor:

@@ -34,7 +34,14 @@ def encoder(layers: int, norm_first: bool) -> nn.Sequential:
 
 def program_of(module, x) -> Program:
     with torch.no_grad():
-        return captured(module, (x,), ({0: torch.export.Dim("batch", max=8)},))
+        return captured(module, (x,))
+
+
+def scale(module: nn.Module, name: str, factor: float) -> None:
+    part = module.get_submodule(name)
+    assert isinstance(part, nn.Linear)
+    part.weight.data *= factor
+    part.bias.data *= factor
 
 
 def inputs() -> torch.Tensor:
@@ -63,17 +70,14 @@ def test_one_block(norm_first):
     assert nodes.count("attention") == 2
     assert nodes.count("relu") == 1
     if norm_first:  # a feed-forward that adds nothing
-        nn.init.zeros_(module[1].linear2.weight)
-        nn.init.zeros_(module[1].linear2.bias)
+        scale(module[1], "linear2", 0)
         assert same(exact(after, [x])[0], exact(program_of(module, x), [x])[0])
 
 
 def test_the_layer_that_changes_least_goes():
     module, x = encoder(4, True), inputs()
     for name in ("self_attn.out_proj", "linear2"):
-        part = module[3].get_submodule(name)
-        part.weight.data *= 0.01
-        part.bias.data *= 0.01
+        scale(module[3], name, 0.01)
     given = {"main": [[x], [x + 1]]}
     after, (record,) = Pipeline((DropLayers(),)).run(program_of(module, x), calibration=given)
     assert [("dropped" in n) for n in record.notes] == [False, False, True, False]
@@ -166,7 +170,7 @@ def test_an_output_from_within_a_layer_holds_it():
     after, (record,) = Pipeline((DropLayers(),)).run(program, calibration=given)
     assert after is program
     assert any("stays: it computes next_0, an output of step" in n for n in record.notes)
-    with pytest.raises(PassError, match="layers that cannot go: 1: .* it computes next_1"):
+    with pytest.raises(PassError, match=r"layers that cannot go: 1: .* it computes next_1"):
         Pipeline((DropLayers(layers=(1,)),)).run(program)
     after, _ = Pipeline((DropLayers(layers=(1,), signature="prune"),)).run(program)
     assert after.graphs["step"].output_names == ("z", "next_0")
@@ -220,9 +224,7 @@ def test_layers_of_architectures(name):
     for i in range(len(layers)):
         after, _ = Pipeline((DropLayers(layers=(i,), signature="prune"),)).run(program)
         attentions = [sum(n.op.name == "attention" for n in p.main.nodes) for p in (program, after)]
-        assert attentions[0] - attentions[1] == len(program.main.nodes and layers[i].runs) * (
-            2 if name == "swin" and i in (1, 3) else 1
-        )
+        assert attentions[0] - attentions[1] == 1
 
 
 # ------------------------------------------------------------------ bad input

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -45,9 +47,15 @@ class Block(nn.Module):
 
 
 def block(layers=1, **options) -> tuple[Program, list[torch.Tensor]]:
+    program, inputs = made(layers, tuple(sorted(options.items())))
+    return program.copy(), inputs
+
+
+@cache
+def made(layers, options):
     torch.manual_seed(0)
     x = torch.randn(3, 6, E)
-    module = nn.Sequential(*(Block(**options) for _ in range(layers)))
+    module = nn.Sequential(*(Block(**dict(options)) for _ in range(layers)))
     return captured(module, (x,), ({0: torch.export.Dim("batch", max=8)},)), [x]
 
 

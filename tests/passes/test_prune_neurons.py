@@ -79,8 +79,8 @@ def made(form):
     module, x = make(), torch.randn(shape)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
-            part.running_mean.normal_()
-            part.running_var.uniform_(0.5, 2)
+            part.register_buffer("running_mean", torch.randn(F))
+            part.register_buffer("running_var", torch.rand(F) + 0.5)
     return captured(module, (x,), ({0: BATCH},)), x, counts
 
 
