@@ -69,13 +69,6 @@ def links(graphs: Mapping[str, Graph]) -> dict[str, dict[str, tuple[str, str]]]:
     return found
 
 
-def free(graphs: Mapping[str, Graph], function: str, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Of flat inputs, those that no earlier call makes."""
-    linked = links(graphs)[function]
-    names = [v.name for v in graphs[function].inputs]
-    return {n: t for n, t in zip(names, inputs, strict=True) if n not in linked}
-
-
 class Replay:
     """Runs sequences of calls with one program's functions; each input given wins over one made."""
 

@@ -63,3 +63,26 @@ def decoder() -> Program:
     step.finish([step.linear(mean, "@table", None), cache], ["logits", "grown"])
     step.graph.states = (State("cache", "grown"),)
     return Program({"encode": encode.graph, "step": step.graph}, pool).verify()
+
+
+def residual(layers: int = 2) -> Program:
+    """main(x: f32[batch, 6, 32]) -> y: layers of x + w2 gelu(w1 norm(x))."""
+    b = Builder.new(
+        "main", [("x", TensorType(DType.F32, (BATCH, 6, WIDTH)))], {}, {"batch": Range(1, 64)}
+    )
+    x = b.input("x")
+    for i in range(layers):
+        generator = torch.Generator().manual_seed(i)
+        gain, bias = (
+            b.constant(torch.ones(WIDTH), f"n{i}.g"),
+            b.constant(torch.zeros(WIDTH), f"n{i}.b"),
+        )
+        shapes = {"1": (4 * WIDTH, WIDTH), "2": (WIDTH, 4 * WIDTH)}
+        w1, w2 = (
+            b.constant(torch.randn(shape, generator=generator) / shape[1] ** 0.5, f"w{i}.{n}")
+            for n, shape in shapes.items()
+        )
+        hidden = b.gelu(b.linear(b.layer_norm(x, gain, bias), w1, None))
+        x = b.add(x, b.linear(hidden, w2, b.constant(torch.zeros(WIDTH), f"b{i}.2")))
+    graph = b.finish([x], ["y"])
+    return Program({"main": graph}, graph.constants).verify()

@@ -8,7 +8,7 @@ import torch
 from edgec.context import Context, as_calibration
 from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
-from edgec.sequences import Call, Calls, Replay, free, links
+from edgec.sequences import Call, Calls, Replay, links
 from tests.programs import decoder
 
 IDS = torch.tensor([[1, 2, 3], [4, 5, 6]])
@@ -76,12 +76,6 @@ def test_inputs_that_nothing_makes_and_unknown_functions_are_refused() -> None:
         list(replay.run([Call("step", {"token": TOKENS[0]})], run_of(program)))
     with pytest.raises(ValidationError, match="function main; need one of encode, step"):
         list(replay.run([Call("main", {})], run_of(program)))
-
-
-def test_free_inputs_are_those_that_no_call_makes() -> None:
-    program = decoder()
-    inputs = [TOKENS[0], torch.ones(2, 3, 32), torch.zeros(2, 0, 32)]
-    assert list(free(program.graphs, "step", inputs)) == ["token"]
 
 
 def test_calibration_keeps_its_sequences() -> None:

@@ -39,8 +39,9 @@ BATCH = 64  # texts of a sequence
 
 DISTILL = "distill{loss=kl,precision=bf16,steps=100000,every=50,held_out=4}"
 INT4 = "quantize-weights{bits=4,group=32}"
-INT3 = "quantize-weights{bits=3,group=32,embeddings=4}"
 GPTQ3 = "gptq{bits=3,group=32,embeddings=4}"
+TWO_FOUR = ("sparsegpt{bits=4,group=32,pattern=two_four,tables=leave}", INT4)
+HEADS = "prune-heads{ratio=0.25}"
 
 # "recovered" rows have the bytes of the row that they are named after.
 ROWS: dict[str, tuple[str, ...]] = {
@@ -48,9 +49,13 @@ ROWS: dict[str, tuple[str, ...]] = {
     "nearest int4": (INT4,),
     "gptq int4": ("gptq{bits=4,group=32}",),
     "nearest int4, recovered": (INT4, DISTILL),
-    "nearest int3, table int4": (INT3,),
+    "nearest int3, table int4": ("quantize-weights{bits=3,group=32,embeddings=4}",),
     "gptq int3, table int4": (GPTQ3,),
-    "nearest int3, table int4, recovered": (INT3, DISTILL),
+    "gptq int3, table int4, recovered": (GPTQ3, DISTILL),
+    "2:4 and int4, tables int4": TWO_FOUR,
+    "2:4 and int4, tables int4, recovered": (*TWO_FOUR, DISTILL),
+    "25 % of heads removed": (HEADS,),
+    "25 % of heads removed, recovered": (HEADS, DISTILL),
 }
 
 
@@ -90,12 +95,17 @@ def calibration(program: Program, texts: Sequence[str]) -> Calls:
     """Calls on the calibration sentences, and sequences of what is made of `texts`."""
     data = load_data(CHECKPOINT / "calibration.txt", program)
     assert isinstance(data, Texts)
-    measured = {s.casefold() for s in held_out(program).sources}
-    if both := [t for t in texts if t.casefold() in measured]:
-        raise SystemExit(f"{len(both)} texts are measured with: {both[0]!r}; leave them out")
+    refuse_measured(texts, held_out(program).sources)
     calls = calls_of(program, data)
     sequences = translation_sequences(program, texts or data.sources, BATCH)
     return Calls(calls, sequences)
+
+
+def refuse_measured(texts: Sequence[str], measured: Sequence[str]) -> None:
+    """Stop where a text to learn from is one that is measured with."""
+    known = {s.casefold() for s in measured}
+    if both := [t for t in texts if t.casefold() in known]:
+        raise SystemExit(f"{len(both)} texts are measured with: {both[0]!r}; leave them out")
 
 
 def specs(name: str, seconds: float, checkpoints: Path | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgec.context import Context
 from edgec.errors import PassError
 from edgec.interpreter import Interpreter
-from edgec.ir import Affine, Builder, DType, Program, Range, TensorType
+from edgec.ir import Affine, Program
 from edgec.passes import parse_pass, parse_pipeline
 from edgec.passes.blocks import Passage, blocks, side_by_side
 from edgec.passes.numerics import adaround
@@ -19,9 +19,9 @@ from edgec.passes.trainable import trainable
 from edgec.passes.trainable.form import Start
 from edgec.targets.onnx import Onnx
 from edgec.transform import differs
-from tests.programs import BATCH, classifier, decoder
+from tests.programs import classifier, decoder, residual
 
-K = 32
+K = 32  # width of `residual`
 INT3 = "quantize-weights{bits=3,group=16,min_numel=0}"
 
 
@@ -31,24 +31,6 @@ def tensor(*shape, seed=0):
 
 def calls(count=20):
     return {"main": [[tensor(8, 6, K, seed=i)] for i in range(count)]}
-
-
-def residual(layers=2) -> Program:
-    """x + w2 gelu(w1 norm(x)), twice: a transformer's feed-forward layers."""
-    typed = [("x", TensorType(DType.F32, (BATCH, 6, K)))]
-    b = Builder.new("main", typed, {}, {"batch": Range(1, 64)})
-    x = b.input("x")
-    for i in range(layers):
-        gain, bias = (
-            b.constant(t, f"n{i}.{n}") for n, t in (("g", torch.ones(K)), ("b", torch.zeros(K)))
-        )
-        h = b.layer_norm(x, gain, bias)
-        w1 = b.constant(tensor(4 * K, K, seed=10 + i) / 6, f"w{i}.1")
-        w2 = b.constant(tensor(K, 4 * K, seed=20 + i) / 12, f"w{i}.2")
-        zero = b.constant(torch.zeros(K), f"b{i}.2")
-        x = b.add(x, b.linear(b.gelu(b.linear(h, w1, None)), w2, zero))
-    graph = b.finish([x], ["y"])
-    return Program({"main": graph}, graph.constants).verify()
 
 
 def lost(program: Program, original: Program) -> float:
