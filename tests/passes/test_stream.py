@@ -8,13 +8,15 @@ from typing import ClassVar
 import pytest
 import torch
 
+import edgec
 from edgec.context import NOTHING, Calibration, Context
 from edgec.errors import PassError
-from edgec.interpreter import Interpreter
+from edgec.interpreter import Interpreter, flatten
 from edgec.ir import Constant, Dense
 from edgec.ir.program import Program
-from edgec.passes.stream import visits
+from edgec.passes.stream import _Flow, _OperandsAt, visits
 from edgec.transform import Pass, PassResult, Pipeline
+from tests.architectures import ZOO
 from tests.programs import classifier
 
 
@@ -23,7 +25,7 @@ def test_every_node_sees_its_operands_in_every_call() -> None:
     calls = [[torch.randn(2, 64)], [torch.randn(5, 64)]]
     seen = {}
     for visit in visits(program, "main", calls):
-        seen[visit.node.outputs[0].name] = visit.operands
+        seen[visit.node.outputs[0].name] = list(visit.operands)
         for operands in visit.operands:
             for name, tensor in zip(visit.node.inputs, operands, strict=True):
                 assert (name is None) == (tensor is None)
@@ -77,3 +79,41 @@ def test_a_pass_gets_the_data() -> None:
     calls = [[torch.zeros(1, 64)], [torch.ones(2, 64)]]
     _, records = Pipeline((Look(),)).run(classifier(), calibration={"main": calls})
     assert records[0].notes == ("2 calls",)
+
+
+@pytest.mark.parametrize("name", ["gpt2_step", "mobilenet_v2"])
+def test_what_is_not_held_is_computed_again(name: str) -> None:
+    """With no activations held beyond the least, every node still sees the same operands."""
+    module, inputs, dynamic_shapes = ZOO[name]()
+    program = edgec.capture(module, inputs, dynamic_shapes)
+    flat = [torch.as_tensor(t) for t in flatten(program.main, inputs)]
+    calls = [flat, flat]
+    all_held, none_held = (visits(program, "main", calls, held_bytes=n) for n in (2**40, 0))
+    for here, there in zip(all_held, none_held, strict=True):
+        for ours, others in zip(here.operands, there.operands, strict=True):
+            for x, y in zip(ours, others, strict=True):
+                assert (x is None and y is None) or torch.equal(x, y)
+
+
+def test_only_little_is_held() -> None:
+    """A wide layer's activations are never there for all calls; those of narrow values are."""
+    wide = torch.nn.Sequential(
+        torch.nn.Linear(8, 512), torch.nn.ReLU(), torch.nn.Linear(512, 8), torch.nn.Linear(8, 8)
+    )
+    program = edgec.capture(wide, (torch.zeros(16, 8),))
+    calls = [[torch.randn(16, 8)] for _ in range(50)]
+    flow = _Flow(program, program.main, calls, held_bytes=2 * 50 * 16 * 8 * 4)
+    held = []
+    for i in range(len(program.main.nodes)):
+        assert len(list(_OperandsAt(flow, i))) == 50
+        held.append(sum(t.numel() * 4 for values in flow.values for t in values.values()))
+        assert held[-1] == flow.live_bytes[flow.at]
+    assert max(held) == 50 * 16 * 8 * 4
+    assert flow.at == len(program.main.nodes) - 1
+
+
+def test_a_node_is_not_seen_after_later_ones() -> None:
+    found = [visit.operands for visit in visits(classifier(), "main", [[torch.randn(2, 64)]])]
+    assert len(found[-1][0]) == len(classifier().main.nodes[-1].inputs)
+    with pytest.raises(RuntimeError, match="looked at after a later one"):
+        found[0][0]
