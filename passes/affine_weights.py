@@ -109,6 +109,9 @@ class AffineWeights(WeightPass):
             made = self._encode(stored, weight, bool(misfit), rounding or self.nearest)
             if misfit and not isinstance(made, str):
                 account.notes.append(f"@{name}: {misfit}; one scale per row")
+            if isinstance(made, Sparse) and made.nbytes >= made.values.nbytes:
+                sizes = f"{made.nbytes} bytes with its mask, {made.values.nbytes} without"
+                account.notes.append(f"@{name}: {sizes}; sparse all the same")
             return made
 
         account.store(name, encode)

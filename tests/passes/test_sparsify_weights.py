@@ -220,6 +220,17 @@ def test_a_mask_that_takes_more_than_it_saves_is_not_stored(bits, ratio, pays):
         assert record.notes[1:] == ("nothing to do: no weight was sparsified",)
 
 
+def test_a_mask_that_does_not_pay_any_more_is_told():
+    """It stays: what follows may count on it."""
+    for ratio, notes in [(0.2, 1), (0.3, 0)]:
+        specs = f"sparsify-weights{{ratio={ratio}}}", "quantize-weights{bits=4,group=32}"
+        after, records = apply(wide(), *specs)
+        e = sparse(after, "w")
+        assert len(records[-1].notes) == notes == (e.nbytes >= e.values.nbytes)
+        told = f"@w: {e.nbytes} bytes with its mask, {e.values.nbytes} without; sparse all the same"
+        assert records[-1].notes == (told,) * notes
+
+
 # ------------------------------------------------------------------ other passes
 @pytest.mark.parametrize(
     ("spec", "shown"),
