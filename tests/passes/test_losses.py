@@ -87,9 +87,7 @@ def test_only_what_both_have_in_one_type_is_compared() -> None:
 def test_hidden_states_count_as_asked() -> None:
     student, teacher = residual(2), residual(2)
     for name in ("w0.2", "w1.2"):
-        student.constants[name] = (
-            residual(3).constants["w2.2"].__class__(name, residual(3).constants["w2.2"].encoding)
-        )
+        student.constants[name] = Constant(name, residual(3).constants["w2.2"].encoding)
     sequence = [Call("main", {"x": tensor(8, 6, 32)})]
     plain, more = (
         float(Pair(student, teacher, Weighting(hidden=h)).loss(sequence, {}, grad=False))
