@@ -194,7 +194,8 @@ class _Run:
     def train(self, context: Context) -> Outcome:
         o = self.options
         settings = Settings(o.steps, o.seconds, o.lr, o.warmup, o.clip, o.every)
-        kept = Checkpoint(o.name, Path(o.checkpoint), self.key) if o.checkpoint else None
+        folder = (context.folder or Path()) / o.checkpoint
+        kept = Checkpoint(o.name, folder, self.key) if o.checkpoint else None
         return Training(
             o.name,
             self.student.parameters,
