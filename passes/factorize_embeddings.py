@@ -58,7 +58,7 @@ class FactorizeEmbeddings(LowRankWeights):
     name: ClassVar[str] = "factorize-embeddings"
     effect: ClassVar[Exactness] = Exactness.LOSSY
     score: Literal["plain", "frequency", "activation"] = "plain"
-    smoothing: float = 4.0
+    smoothing: float = 1.0
     balance: float = 0.5
 
     @property
