@@ -37,6 +37,7 @@ PASSES: dict[str, str] = {
     "palettize-weights": "edgec.passes.palettize_weights:PalettizeWeights",
     "quantize-weights": "edgec.passes.quantize_weights:QuantizeWeights",
     "reconstruct-blocks": "edgec.passes.reconstruct_blocks:ReconstructBlocks",
+    "refine-scales": "edgec.passes.refine_scales:RefineScales",
     "smooth-activations": "edgec.passes.smooth_activations:SmoothActivations",
     "sparsegpt": "edgec.passes.sparsegpt:SparseGpt",
     "sparsify-weights": "edgec.passes.sparsify_weights:SparsifyWeights",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 BINS = 256  # runs of sorted values that dynamic programming puts together, at least
+VALUES = 2**20  # that a palette is fitted to, drawn from more
 SAMPLE = 64  # vectors per entry that Lloyd's iterations look at
 LEAST_GAIN = 1e-3  # part of the loss that an iteration has to gain to be followed by another
 MOST_STEPS = 200
@@ -25,9 +26,14 @@ def scalars(values: Tensor, masses: Tensor | None, count: int) -> Tensor:
 
     Source   Wang and Song 2011, "Ckmeans.1d.dp", The R Journal 3/2 (dynamic programming); Lloyd
              1982, "Least squares quantization in PCM".
-    Differs  Runs of neighbours, of equal count or equal width, instead of all values: n^2 of them.
+    Differs  At most `VALUES` values, drawn with a fixed seed. Runs of neighbours, of equal count or
+             equal width, instead of all values: n^2 of them.
              An iteration costs P searches in the sorted values and their cumulative sums.
     """
+    if values.numel() > VALUES:
+        drawn = torch.randint(values.numel(), (VALUES,), generator=torch.Generator().manual_seed(0))
+        values = values.reshape(-1)[drawn]
+        masses = None if masses is None else masses.reshape(-1)[drawn]
     line = _Line(values, masses)
     if line.distinct.numel() <= count:
         return line.distinct.float()

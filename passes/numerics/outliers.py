@@ -8,7 +8,7 @@ from torch import Tensor
 from edgec.passes.numerics.affine import CHUNK
 from edgec.passes.numerics.grid import Grid, decoded
 
-ROUNDS = 4  # in which they are chosen: scales are fitted without those of the rounds before
+ROUNDS = 2  # in which they are chosen: scales are fitted without those of the rounds before
 
 
 def choose(

@@ -27,6 +27,7 @@ from tests.architectures import ZOO
 SPECS: tuple[tuple[str, ...], ...] = (
     ("awq{bits=4,group=16,otherwise=multiply}", "quantize-weights{bits=4,group=16}"),
     ("cast-weights",),
+    ("quantize-weights{bits=3}", "refine-scales"),
     ("palettize-weights{bits=3,group=8}",),
     ("quantize-weights{bits=3}", "distill{steps=2}"),
     ("quantize-weights{bits=3}", "reconstruct-blocks{steps=2}"),
