@@ -69,11 +69,12 @@ def hessians_of_outputs(
              metric of outputs is that of Gauss-Newton.
     """
     generator = torch.Generator().manual_seed(0)
-    tables = {n: program.constants[n].encoding.decode().float() for n in names}
+    tables = {n: program.constants[n].encoding.decode() for n in names}
     found: dict[str, Hessian] = {}
     for leaves in _gradients(program, context.calls(where), tables, generator):
         for name, gradient in leaves.items():
-            used = gradient[gradient.any(1)]
+            rows = gradient.flatten(1).float()
+            used = rows[rows.any(1)]
             if len(used) and bool(used.isfinite().all()):
                 found.setdefault(name, Hessian(used.shape[1])).add(used)
     return found

@@ -9,18 +9,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgec.context import Context
 from edgec.errors import PassError
 from edgec.interpreter import Interpreter
-from edgec.ir import Affine, Constant, Dense, Outliers, Sparse
+from edgec.ir import Affine, Builder, Constant, Dense, DType, Outliers, Range, Sparse, TensorType
 from edgec.passes import parse_pass, parse_pipeline
+from edgec.passes.lookups import counts, hessians_of_outputs
 from edgec.passes.numerics.affine import Codes, percentile_scale
 from edgec.passes.numerics.descent import loss
 from edgec.passes.numerics.gptq import gptq, gptq_spared
 from edgec.passes.numerics.grid import Grid, decoded
 from edgec.passes.numerics.outliers import choose, stored
 from edgec.targets.onnx import Onnx
-from tests.passes.test_gptq import calls, deviation, product, tied_program, two_layers
+from tests.passes.test_gptq import (
+    BATCH,
+    calls,
+    deviation,
+    product,
+    program_of,
+    tensor,
+    tied_program,
+    two_layers,
+)
 from tests.passes.test_gptq_numerics import layer
+
+RANGES = {"batch": Range(1, 64)}
 
 
 def spiky(rows=32, length=64, count=10):
@@ -147,6 +160,19 @@ def test_tables_are_rounded_for_what_they_do_to_outputs():
         assert record.notes == ()
         lost.append(deviation(program, after, ids, "encode"))
     assert lost[1] < 0.95 * lost[0]
+
+
+def test_tables_of_halves_and_of_matrices_have_hessians():
+    b = Builder.new("main", [("ids", TensorType(DType.I64, (BATCH, 3)))], None, RANGES)
+    rows = [b.gather(b.constant(tensor(20, 4, 8).half(), n), b.input("ids")) for n in "ab"]
+    program = program_of(b, b.mul(*rows))
+    generator = torch.Generator().manual_seed(0)
+    data = [[torch.randint(0, 9, (4, 3), generator=generator)] for _ in range(8)]
+    found = hessians_of_outputs(program, Context({"main": data}), "test", {"a", "b"})
+    assert {n: tuple(h.matrix.shape) for n, h in found.items()} == {"a": (32, 32), "b": (32, 32)}
+    assert all(bool((h.matrix.diagonal() > 0).all()) for h in found.values())
+    seen = counts(program, Context({"main": data}), "test", {"a"})["a"]
+    assert float(seen.sum()) == 8 * 12 and not bool(seen[9:].any())
 
 
 @pytest.mark.parametrize("op", ["linear", "conv", "gather"])
