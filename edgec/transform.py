@@ -15,7 +15,14 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 
 from edgec.comparison import FILLER_ROUNDING, compare
-from edgec.context import NOTHING, Context, Samples, as_calibration, check_calibration
+from edgec.context import (
+    NOTHING,
+    Calibration,
+    Context,
+    Samples,
+    as_calibration,
+    check_calibration,
+)
 from edgec.errors import EdgecError, PassError
 from edgec.interpreter import Interpreter
 from edgec.ir import Exactness, Program
@@ -33,12 +40,15 @@ class PassResult:
     modified   whether `program` differs from the pass's argument; checked by the pipeline
     notes      what was left as it is, and why, one line each: `@w9: K=30; need a multiple of 32`
     errors     constant -> relative error ||w - w'|| / ||w||
+    calls      where inputs of functions became smaller or are gone: makes calibration data for the
+               program as it was into data for the program as it is
     """
 
     program: Program
     modified: bool
     notes: tuple[str, ...] = ()
     errors: Mapping[str, float] = field(default_factory=dict)
+    calls: Callable[[Calibration], Calibration] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +172,9 @@ class Pipeline:
                 context = replace(given, steps=partial(_within, progress, str(step)))
             try:
                 before = program
-                program, record = _run_pass(step, program, original, records, context)
+                program, record, calls = _run_pass(step, program, original, records, context)
+                if calls is not None:
+                    given = replace(given, calibration=calls(given.calibration))
                 given = _carried(given, step, before, program)
             except EdgecError as error:
                 raise _with_history(step, error, records) from error
@@ -200,7 +212,7 @@ def _run_pass(
     original: _Outputs | None,
     records: Sequence[PassRecord],
     context: Context,
-) -> tuple[Program, PassRecord]:
+) -> tuple[Program, PassRecord, Callable[[Calibration], Calibration] | None]:
     started = time.perf_counter()
     step.requires(before)
     result = step.apply(before, context)
@@ -217,7 +229,7 @@ def _run_pass(
     if original is not None and (changed or deviation is None):
         deviation, skipped = original.deviation(after)
         notes += skipped
-    return after, PassRecord(
+    record = PassRecord(
         str(step),
         result.modified,
         _nodes(before),
@@ -229,6 +241,7 @@ def _run_pass(
         seconds,
         deviation,
     )
+    return after, record, result.calls
 
 
 def _with_history(step: Pass, error: EdgecError, records: Sequence[PassRecord]) -> PassError:

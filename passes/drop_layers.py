@@ -15,6 +15,7 @@ from edgec.interpreter import Interpreter
 from edgec.ir import Exactness, Node, Program
 from edgec.passes.numerics.influence import Influence
 from edgec.passes.structure.dropping import drop, problem
+from edgec.passes.structure.recalled import recalled, without_inputs
 from edgec.passes.structure.residual import Block, Layer, find_layers
 from edgec.passes.structure.trace import Signature
 from edgec.transform import Pass, PassResult
@@ -74,7 +75,9 @@ class DropLayers(Pass):
         notes = [*_listed(found, influences, problems, chosen), *notes]
         if not chosen:
             return PassResult(program, False, (*notes, "nothing to do: no layer can go"))
-        return PassResult(drop(program, [found[i] for i in chosen]), True, tuple(notes))
+        after = drop(program, [found[i] for i in chosen])
+        calls_of = recalled(program, without_inputs(after))
+        return PassResult(after, True, tuple(notes), calls=calls_of)
 
     def _check(self, found: Sequence[Layer]) -> None:
         unknown = [i for i in self.layers if i >= len(found)]

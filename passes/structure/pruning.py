@@ -25,6 +25,7 @@ from edgec.passes.stream import visits
 from edgec.passes.structure.fitting import fit
 from edgec.passes.structure.gradients import gradient_scores, moments
 from edgec.passes.structure.heads import Found, Structure
+from edgec.passes.structure.recalled import recalled, without_units
 from edgec.passes.structure.removal import Removal, remove
 from edgec.passes.structure.trace import Signature
 from edgec.passes.structure.weights import rows_of, units_of, weight_of
@@ -101,7 +102,8 @@ class PruneUnits(Pass):
         after = program.copy()
         if self.refit:
             notes += fit(after, removals, calls, self.damping, context.steps)
-        return PassResult(remove(after, removals), True, tuple(notes))
+        smaller = recalled(program, without_units(removals))
+        return PassResult(remove(after, removals), True, tuple(notes), calls=smaller)
 
     def _selected(self, structures: Sequence[Structure]) -> Sequence[Structure]:
         unknown = [i for i in self.layers if i >= len(structures)]

@@ -12,6 +12,7 @@ from edgec.errors import PassError
 from edgec.interpreter import Interpreter, flatten
 from edgec.ir import Builder, Constant, DType, Program, Range, State, TensorType, symbol
 from edgec.passes import parse_pass, parse_pipeline
+from edgec.passes.drop_layers import DropLayers
 from edgec.passes.prune_heads import PruneHeads
 from edgec.passes.structure.heads import find_heads
 from edgec.passes.structure.removal import Removal, remove
@@ -250,6 +251,18 @@ def two_steps(program: Program, x, y, fixed):
     empty = torch.zeros(2, shape[1], 12 if fixed else 0, D)
     z, k, v = exact(program, [y, empty, empty, *cross], "step")
     return [z, exact(program, [z.float(), k, v, *cross], "step")[0]]
+
+
+def test_passes_behind_get_data_for_the_smaller_caches():
+    program = translator()
+    x, y = torch.randn(2, 5, E), torch.randn(2, 1, E)
+    caches = [torch.randn(2, H, n, D) for n in (3, 3, 5, 5)]
+    given = {"encode": [[x]], "step": [[y, *caches]]}
+    steps = (PruneHeads(ratio=0.5), PruneHeads(ratio=0.5), DropLayers(layers=(0,), unit="block"))
+    after, records = Pipeline((*steps, PruneHeads(ratio=0.5))).run(program, calibration=given)
+    assert [r.modified for r in records] == [True, True, True, False]
+    assert [v.name for v in after.graphs["step"].inputs] == ["y", "cross_k", "cross_v"]
+    assert after.graphs["step"].inputs[1].type.shape[1] == 1
 
 
 def test_keys_that_are_inputs_of_no_state_stay():
