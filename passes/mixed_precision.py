@@ -32,7 +32,7 @@ class MixedPrecision(Pass):
 
     menu         passes that only change how weights are stored: "gptq{bits=4,group=64}", ...
     ratio        limit: bytes of all constants afterwards, as a part of those before all passes
-    size         or as a number of bytes, "12.4MB"; one of the two
+    size         the limit as a number of bytes instead, "12.4MB"; "" for the ratio
     sensitivity  where losses come from: "predicted" by second-order terms, one gradient for each of
                  `calls` calls; "measured" with one weight changed at a time
     loss         of outputs: "mse" or "kl", see `edgec.passes.sensitivity`
@@ -52,8 +52,8 @@ class MixedPrecision(Pass):
     name: ClassVar[str] = "mixed-precision"
     effect: ClassVar[Exactness] = Exactness.LOSSY
     needs_calibration: ClassVar[bool] = True
-    menu: tuple[str, ...] = ()
-    ratio: float = 0.0
+    menu: tuple[str, ...] = tuple(f"gptq{{bits={b},group=64}}" for b in (3, 4, 6, 8))
+    ratio: float = 0.15
     size: str = ""
     sensitivity: Literal["predicted", "measured"] = "predicted"
     loss: Loss = "mse"
@@ -67,9 +67,7 @@ class MixedPrecision(Pass):
         wrong = []
         if not self.menu:
             wrong.append("menu=[], need passes")
-        if bool(self.size) == (self.ratio != 0):
-            wrong.append(f"ratio={self.ratio} and size={self.size!r}, need one of them")
-        if self.ratio < 0 or not self.ratio < 1:
+        if not 0 < self.ratio < 1:
             wrong.append(f"ratio={self.ratio}, need 0 < ratio < 1")
         wrong += [
             f"{n}={getattr(self, n)}, need {n} >= 1"

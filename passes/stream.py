@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, overload
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -147,23 +147,17 @@ class _Flow:
 class _OperandsAt(Sequence[Operands]):
     """Operands of one node, by call."""
 
-    def __init__(self, flow: _Flow, index: int) -> None:
-        self.flow, self.index = flow, index
+    def __init__(self, flow: _Flow, place: int) -> None:
+        self.flow, self.place = flow, place
 
     def __len__(self) -> int:
         return len(self.flow.values)
 
-    @overload
-    def __getitem__(self, call: int) -> Operands: ...
-    @overload
-    def __getitem__(self, call: slice) -> Sequence[Operands]: ...
-    def __getitem__(self, call: int | slice) -> Operands | Sequence[Operands]:
-        if isinstance(call, slice):
-            return [self[i] for i in range(*call.indices(len(self)))]
+    def __getitem__(self, call: int) -> Operands:  # type: ignore[override]  # slices: not needed
         if not -len(self) <= call < len(self):
             raise IndexError(call)
         flow = self.flow
-        if self.index < flow.at:
-            raise RuntimeError(f"node {self.index} was looked at after a later one")
-        flow.advance(self.index)
-        return flow.operands(flow.nodes[self.index], flow.run(call, self.index))
+        if self.place < flow.at:
+            raise RuntimeError(f"node {self.place} was looked at after a later one")
+        flow.advance(self.place)
+        return flow.operands(flow.nodes[self.place], flow.run(call, self.place))
