@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgec.release import Release
+from edgec.report.samples import changes_of, read_texts
 from edgec.release.summary import Row, Summary, load_summary
 
 pytestmark = pytest.mark.slow
@@ -77,6 +79,15 @@ def test_the_artifact_says_what_the_interpreter_says(built: Built, name: str) ->
     evidence = json.loads((built.folder / name / "evidence/quality/samples.json").read_bytes())
     pairs = zip(evidence["got"][:200], evidence["interpreted"], strict=True)
     assert sum(a == b for a, b in pairs) == round(200 * quality.agreement)
+
+
+def test_the_report_shows_the_changed_texts(built: Built) -> None:
+    texts = read_texts(built.folder / "int4")
+    assert texts is not None
+    changes = changes_of(texts)
+    assert changes.same < changes.samples == 936
+    shown = html.unescape((built.folder / "int4" / "report.html").read_text("utf-8"))
+    assert all(example.source in shown for example in changes.worst)
 
 
 @pytest.mark.parametrize(("name", "bits"), [("fp32", 32), ("int8", 8), ("int4", 4)])

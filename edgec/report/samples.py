@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgec.errors import FormatError
 
-NAME = "evidence/samples.json"
+NAME = "evidence/quality/samples.json"
 ORDER, BETA = 6, 2.0  # of chrF
 
 Words = tuple[tuple[str, bool], ...]

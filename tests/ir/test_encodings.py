@@ -128,10 +128,10 @@ def test_affine_bytes_of_int4_in_groups():
     zero = torch.zeros(512, 64, dtype=torch.int8)
     assert dataclasses.replace(plain, zero=zero).nbytes == 589_824 + 512 * 64 // 2
     mask = torch.tensor([True, False, True, False]).repeat(512, 512)
-    codes, choices, scales = 512 * 2048 // 2 // 2, -(-512 * 2048 // 12), 512 * 64 * 2
-    assert Sparse("two_four", mask, plain).nbytes == codes + choices + scales == 415_062
+    kept, choices, scales = 512 * 2048 // 2 // 2, -(-512 * 2048 // 12), 512 * 64 * 2
+    assert Sparse("two_four", mask, plain).nbytes == kept + choices + scales == 415_062
     bits = 512 * 2048 // 8
-    assert Sparse("bitmask", mask, plain).nbytes == codes + bits + scales == 458_752
+    assert Sparse("bitmask", mask, plain).nbytes == kept + bits + scales == 458_752
 
 
 def test_affine_gradients_reach_the_scales():

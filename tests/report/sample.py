@@ -325,7 +325,7 @@ def manifest(bits: int = 4) -> Manifest:
         file("model/weights.bin", "model", weights, True),
         file("tokenizer/source.spm", "tokenizer", tokenizer, True),
         file("evidence/golden.safetensors", "evidence", 3_120_440, False),
-        file("evidence/samples.json", "evidence", 141_009, False),
+        file("evidence/quality/samples.json", "evidence", 141_009, False),
     )
     return Manifest(
         name=f"translate-en-de-{name}",
@@ -379,9 +379,9 @@ def save(folder: Path, built: Manifest, evidence: dict[str, list[str]] | None = 
     folder.mkdir(parents=True, exist_ok=True)
     built.save(folder)
     if evidence is not None:
-        (folder / "evidence").mkdir(exist_ok=True)
+        (folder / "evidence" / "quality").mkdir(parents=True, exist_ok=True)
         text = json.dumps(evidence, ensure_ascii=False)
-        (folder / "evidence" / "samples.json").write_text(text, encoding="utf-8")
+        (folder / "evidence" / "quality" / "samples.json").write_text(text, encoding="utf-8")
     return folder
 
 

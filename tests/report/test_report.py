@@ -313,7 +313,7 @@ def test_equal_folders_give_equal_pages(written: Path, overview: Path, tmp_path:
 )
 def test_damaged_evidence_is_refused(tmp_path: Path, evidence: str) -> None:
     sample.save(tmp_path, sample.manifest(4), sample.texts(4))
-    (tmp_path / "evidence" / "samples.json").write_text(evidence)
+    (tmp_path / "evidence" / "quality" / "samples.json").write_text(evidence)
     with pytest.raises(FormatError, match=r"samples\.json"):
         report.write(tmp_path)
 
