@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from edgec.release import Release
-from edgec.report.samples import changes_of, read_texts
 from edgec.release.summary import Row, Summary, load_summary
+from edgec.report.samples import changes_of, read_texts
 
 pytestmark = pytest.mark.slow
 
