@@ -85,15 +85,20 @@ class AffineForm(Form):
             self._latent = Parameter.of(self._begin(start.original), start.device)
 
     def _begin(self, original: Tensor | None) -> Tensor:
-        """The original weights where they round to the codes, else the nearest that do."""
+        """The original weights where they round to the codes, else what the codes mean.
+
+        A code that is not the nearest makes up for others: at the edge of its step it would be lost
+        at once.
+        """
         scale = self._like.scale.float().unsqueeze(-1)
         centre = self._codes - self._zero
         if original is None:
             return centre * scale
         wanted = self._like.blocks(original.float()) / scale
+        nearest = self._rounded(wanted) == self._codes
         latent = torch.minimum(torch.maximum(wanted, centre - 0.49), centre + 0.49) * scale
-        right = self._rounded(latent / scale) == self._codes
-        return torch.where(right & latent.isfinite(), latent, centre * scale)
+        right = nearest & (self._rounded(latent / scale) == self._codes) & latent.isfinite()
+        return torch.where(right, latent, centre * scale)
 
     def _rounded(self, u: Tensor) -> Tensor:
         return (torch.round(u) + self._zero).clamp(self._low, self._high)

@@ -135,6 +135,15 @@ def test_latent_weights_start_at_the_original_within_half_a_step() -> None:
     )
 
 
+def test_a_code_that_is_not_the_nearest_starts_in_the_middle_of_its_step() -> None:
+    w, like = weights(), affine(scale="f32")
+    near = like.encode(w)
+    moved = replace(near, codes=(near.codes + (MASK & (near.codes < 7))).to(torch.int8))
+    latent = trainable(moved, Start(w)).parameters["weights"].tensor.detach()
+    other = near.blocks(moved.codes != near.codes)
+    torch.testing.assert_close(latent[other], moved.blocks(moved.decode())[other])
+
+
 def test_gradient_of_a_scale_is_that_of_lsq() -> None:
     """Equation 3: round(w / s) - w / s inside of the range, the limit outside; times s for t."""
     s, w = 0.5, torch.tensor([[0.6, -1.9, 9.0, -9.0]])
