@@ -61,7 +61,8 @@ class Sites:
 
     def _layers(self, x: str) -> Iterator[Weight]:
         for node in self.users[x]:
-            w = node.inputs[1] if node.op.name == "linear" else None
+            free = node.op.name == "linear" and getattr(node.op, "activations", "") != "static"
+            w = node.inputs[1] if free else None
             if w is not None and w[1:] in self.found and list(node.operands).count(x) == 1:
                 yield self.found[w[1:]]
 
