@@ -33,6 +33,9 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with (steps done, steps in all, text of the pass): passes, and steps within one."""
 
 
+_SELECTING = ("include", "skip", "min_numel")
+
+
 @dataclass(frozen=True)
 class PassResult:
     """What a pass did.
@@ -80,10 +83,15 @@ class Pass:
     def ensures(self, before: Program, after: Program) -> None:
         """Raise PassError where the result is not what the pass promises."""
 
+    @classmethod
+    def options(cls) -> list[dataclasses.Field[Any]]:
+        """The fields, in the order to show them: what selects weights stands last."""
+        return sorted(dataclasses.fields(cls), key=lambda f: f.name in _SELECTING)
+
     def __str__(self) -> str:
         shown = [
             f"{f.name}={show_option(getattr(self, f.name))}"
-            for f in dataclasses.fields(self)
+            for f in self.options()
             if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
         ]
         return f"{self.name}{{{','.join(shown)}}}" if shown else self.name

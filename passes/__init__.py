@@ -82,7 +82,6 @@ def parse_pass(text: str) -> Pass:
     Raises PassError for an unknown pass, and for options that are unknown or ill-typed or do not go
     together.
     """
-    import dataclasses
     import difflib
 
     from edgec.ir.text import parse_attributes
@@ -94,7 +93,7 @@ def parse_pass(text: str) -> Pass:
     try:
         parsed: Pass = parse_attributes(cls, match[2] or "", match[1])
     except FormatError as error:
-        options = [f.name for f in dataclasses.fields(cls)]
+        options = [f.name for f in cls.options()]
         wrong = re.findall(r"unknown (\w+)", error.got)
         near = [n for w in wrong for n in difflib.get_close_matches(w, options, 1, 0.5)]
         do = f"did you mean {', '.join(near)}?" if near else error.do

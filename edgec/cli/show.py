@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -204,10 +205,12 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> int:
 def _passes() -> Table:
     from edgec.passes import PASSES, pass_class
 
-    table = _table("passes", "pass", "effect", "options", "does")
+    table = _table("passes", "pass", "effect", "data", "options", "does")
     for name in sorted(PASSES):
         cls = pass_class(name)
-        table.add_row(name, cls.effect.value, _options(cls), _first_line(cls))
+        # A property where options decide.
+        data = {True: "needed", False: ""}.get(cls.needs_calibration, "by option")
+        table.add_row(name, cls.effect.value, data, _options(cls.options()), _first_line(cls))
     return table
 
 
@@ -222,7 +225,7 @@ def _targets() -> Table:
         except UnsupportedError as error:
             table.add_row(name, "", str(error))
             continue
-        table.add_row(name, _options(cls), _first_line(cls))
+        table.add_row(name, _options(dataclasses.fields(cls)), _first_line(cls))
     return table
 
 
@@ -232,7 +235,9 @@ def _ops() -> Table:
 
     table = _table(f"{len(OPS)} ops", "op", "exactness", "attributes", "computes")
     for name, cls in sorted(OPS.items()):
-        table.add_row(name, cls.exactness.value, _options(cls), _first_line(cls))
+        table.add_row(
+            name, cls.exactness.value, _options(dataclasses.fields(cls)), _first_line(cls)
+        )
     return table
 
 
@@ -260,15 +265,12 @@ def _metrics() -> Table:
     return table
 
 
-def _options(cls: type) -> str:
-    import dataclasses
-
+def _options(fields: Iterable[dataclasses.Field[Any]]) -> str:
     from rich.markup import escape
 
     from edgec.ir.text import show_value
 
     missing = dataclasses.MISSING
-    fields = dataclasses.fields(cls)
     return escape(
         ", ".join(
             f.name if f.default is missing else f"{f.name}={show_value(f.default)}" for f in fields
