@@ -16,7 +16,7 @@ import torch
 import edgec
 from edgec.comparison import compare
 from edgec.interpreter import Interpreter, flatten, random_inputs
-from edgec.ir import Program
+from edgec.ir import Program, dims
 from edgec.ir.text import parse_program
 from edgec.passes import CLEANUP, PASSES, parse_pass, parse_pipeline
 from edgec.targets.onnx import Onnx
@@ -31,6 +31,9 @@ SPECS: tuple[tuple[str, ...], ...] = (
     ("palettize-weights{bits=3,group=8}",),
     ("quantize-weights{bits=3}", "distill{steps=2}"),
     ("quantize-weights{bits=3}", "reconstruct-blocks{steps=2}"),
+    ("prune-heads{ratio=0.5,signature=prune}", "quantize-weights{bits=8}"),
+    ("prune-neurons{ratio=0.5,multiple=1,score=fisher}",),
+    ("drop-layers{signature=prune}",),
     ("factorize-embeddings{ratio=0.6,multiple=2}",),
     ("factorize-weights{ratio=0.6,multiple=2,score=activation}",),
     ("gptq{bits=4,group=16,misfits=rows}",),
@@ -92,7 +95,9 @@ def check_again(
 
 def fitting(program: Program, inputs: list[torch.Tensor]) -> list[torch.Tensor]:
     """The example inputs; where a pass has made caches smaller, seeded ones of their new shapes."""
-    free = dict.fromkeys(program.main.dims, 5)
+    values = zip(program.main.inputs, inputs, strict=True)
+    sizes = (pair for value, x in values for pair in zip(value.type.shape, x.shape, strict=True))
+    free = dict(filter(None, (dims.solve(d, n) for d, n in sizes)))
     others = random_inputs(program.main, free)
     return [
         x if list(x.shape) == list(other.shape) or not shrunk(value.type.shape, x) else other

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgec.compiler.build import fitting
 from edgec.errors import PassError
 from edgec.interpreter import Interpreter, flatten
 from edgec.ir import Builder, Constant, DType, Program, Range, State, TensorType, symbol
@@ -284,6 +285,15 @@ def test_onnx_of_pruned_functions(tmp_path):
     for a, b in zip(got, Interpreter(after).run([x], "encode"), strict=True):
         assert a.shape[1] == 3
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_samples_of_functions_that_take_others_are_left_out_of_a_build():
+    program = translator()
+    after, _ = Pipeline((PruneHeads(score="magnitude", refit=False),)).run(program)
+    samples = {"encode": [[torch.randn(2, 5, E)]], "step": [[torch.randn(2, 1, E)]]}
+    assert fitting(samples, program, program) == samples
+    assert fitting(samples, program, after) == {"encode": samples["encode"]}
+    assert fitting(None, program, after) is None
 
 
 # ------------------------------------------------------------------ architectures
