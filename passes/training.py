@@ -27,6 +27,8 @@ class Settings:
     warmup     part of the run in which the rate rises
     clip       greatest norm of all gradients together, each multiplied by its tensor's size
     every      steps between looks at the held-out loss
+    decay      weight decay of AdamW
+    betas      of AdamW; the second forgets in 50 steps, since runs are short
     """
 
     steps: int
