@@ -41,7 +41,8 @@ class CorrectBiases(Pass):
     Keeps    every weight, type and name. Left, and reported: layers whose bias is computed or
              compressed or whose weight has several uses, values that the program did not have
              before. What several functions use is corrected for the first of them with calls.
-    Effect   LOSSY: the mean outputs on the calibration data are those of before
+    Effect   LOSSY: the mean outputs on the calibration data are those of before. Where a few inputs
+             that were clipped make most of a mean error, all others get worse.
     Source   Nagel et al. 2019, arXiv:1906.04721, eq. 17 and appendix D (the empirical form).
     Differs  Inputs of a layer that are rounded count as its own error.
     """
