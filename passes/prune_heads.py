@@ -30,6 +30,8 @@ class PruneHeads(PruneUnits):
                 "relevance"    the same with the gradients of layer-wise relevance propagation
                 "elimination"  power of the layer's output that is lost where the other heads make
                                up for it, heads taken one after the other
+                "fisher"       the same, of outputs weighted by what errors in them cost the loss;
+                               in one unit for all layers, so it suits `per_layer=False`
                 "magnitude"    product of the norms of all weights of a head, without data
     per_layer   False: the least of all layers together, each layer's scores divided by their norm
     layers      numbers of the attentions to prune, in the order of the notes; (): all
@@ -44,7 +46,8 @@ class PruneHeads(PruneUnits):
     Effect   LOSSY: without `refit` the program with the removed columns of the projection at zero
     Source   "taylor": Michel et al. 2019, arXiv:1905.10650, eq. 2 (losses: `.structure.gradients`);
              "relevance": Voita et al. 2019, arXiv:1905.09418, with the rules of Achtibat et al.
-             2024, arXiv:2402.05602; "elimination": Kurtic et al. 2023, arXiv:2302.04089, eq. 3.
+             2024, arXiv:2402.05602; "elimination": Kurtic et al. 2023, arXiv:2302.04089, eq. 3;
+             "fisher": van der Ouderaa et al. 2023, arXiv:2312.17244.
     Differs  No labels, no retraining in between. Relevance begins at the loss, as "taylor" does.
     """
 
