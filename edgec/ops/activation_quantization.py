@@ -74,11 +74,12 @@ def quantized(x: Tensor, op: Quantizer, row_axes: tuple[int, ...]) -> Tensor:
         codes = torch.clamp(torch.round(x / op.x_scale) + op.x_zero, 0, 255)
         return (codes - op.x_zero) * op.x_scale
     if op.activations == "dynamic_token":
-        top = torch.amax(torch.abs(x), row_axes, keepdim=True)
-        scale = torch.where(top == 0, 1.0, top / 127)
+        scale = torch.amax(torch.abs(x), row_axes, keepdim=True) / 127
+        scale = torch.where(scale == 0, 1.0, scale)
         return torch.clamp(torch.round(x / scale), -127, 127) * scale
     low, high = torch.clamp(torch.amin(x), max=0.0), torch.clamp(torch.amax(x), min=0.0)
-    scale = torch.where(high == low, 1.0, (high - low) / 255)
+    scale = (high - low) / 255
+    scale = torch.where(scale == 0, 1.0, scale)
     zero = torch.round(torch.clamp(-low / scale, 0, 255))
     return (torch.clamp(torch.round(x / scale) + zero, 0, 255) - zero) * scale
 

@@ -68,7 +68,7 @@ def quantized(
         return q, scale, zero
     top = w.node("ReduceMax", w.node("Abs", x), w.ints(*row_axes), keepdims=1)
     scale = w.node("Div", top, w.number(127.0, F32))
-    empty = w.node("Equal", top, w.number(0.0, F32))
+    empty = w.node("Equal", scale, w.number(0.0, F32))
     scale = w.node("Where", empty, w.number(1.0, F32), scale)
     rounded = w.node("Round", w.node("Div", x, scale))
     clipped = w.node("Clip", rounded, w.number(-127.0, F32), w.number(127.0, F32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -173,6 +174,12 @@ def test_static_activations_are_quantize_linear(scale: float, zero: int) -> None
     (wanted,) = ReferenceEvaluator(model).run(None, {"x": x.numpy()})
     made = quantized(x, Linear("static", scale, zero), (-1,))
     np.testing.assert_array_equal(made.numpy(), wanted)
+
+
+@pytest.mark.parametrize("kind", ("dynamic", "dynamic_token"))
+def test_a_scale_that_is_too_small_for_its_type_counts_as_1(kind: Literal["dynamic"]) -> None:
+    x = torch.tensor([[1e-45, 0.0], [-1e-45, 1e-45]])
+    assert torch.equal(quantized(x, Linear(kind), (-1,)).abs(), torch.zeros(2, 2))
 
 
 # ------------------------------------------------------------------ errors at run time
