@@ -41,6 +41,8 @@ LONGEST, BATCH = 256, 16  # tokens of a text, texts of a call
 
 SIX_FOUR = "bits=6,group=128,embeddings=4,embedding_group=64"
 FIVE_THREE = "bits=5,group=128,symmetric=False,embeddings=3,embedding_group=32"
+FIVE_THREE_64 = "bits=5,group=128,symmetric=False,embeddings=3,embedding_group=64"
+SPARED = "tables=outputs,outliers"
 
 # Plain forms, and what is best at 23.5, 14.8 and 12.5 MB, the sizes of other tools' files.
 ROWS: dict[str, tuple[str, ...]] = {
@@ -64,6 +66,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     "awq, gptq int6, table int4": (f"awq{{{SIX_FOUR},otherwise=multiply}}", f"gptq{{{SIX_FOUR}}}"),
     "nearest int5, table int3": (f"quantize-weights{{{FIVE_THREE}}}",),
     "gptq int5, table int3": (f"gptq{{{FIVE_THREE}}}",),
+    "gptq int8 g128, outliers": (f"gptq{{bits=8,group=128,{SPARED}=0.0001}}",),
+    "gptq int6, table int4, outliers": (f"gptq{{{SIX_FOUR},{SPARED}=0.0007}}",),
+    "gptq int5, table int3, outliers": (f"gptq{{{FIVE_THREE_64},{SPARED}=0.003}}",),
 }
 
 
