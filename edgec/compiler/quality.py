@@ -17,6 +17,7 @@ import torch
 
 from edgec.compiler.emission import Emitted
 from edgec.compiler.job import Evaluation, Progress
+from edgec.compiler.seeded import comparable, seeded
 from edgec.errors import ValidationError
 from edgec.ir.program import Program
 from edgec.metrics import (
@@ -35,11 +36,7 @@ from edgec.release.judge import Limits
 from edgec.release.manifest import Quality
 from edgec.runner import Runner
 from edgec.validate import Case, Fidelity
-from edgec.validate.inputs import chain
-from edgec.validate.settings import settings
 from edgec.vocabulary import Vocabulary, changed
-
-SEEDS = 4  # seeded samples per function, where there is no data
 
 
 class Baseline:
@@ -82,17 +79,6 @@ def load_data(data: Data | Path | str | None, program: Program, limit: int = 0) 
         return data if data is None else data.first(limit)
     graph = next(iter(program.graphs.values()))
     return read_data(Path(data), graph.name, [v.name for v in graph.inputs]).first(limit)
-
-
-def seeded(program: Program) -> Tensors:
-    """Valid inputs at typical sizes, for every function."""
-    run = Runner.of_program(program).run
-    calls = []
-    for name, graph in program.graphs.items():
-        env = settings(graph)[0].env
-        for seed in range(1, SEEDS + 1):
-            calls.append((name, tuple(chain(program.graphs, name, env, run, seed))))
-    return Tensors(tuple(calls))
 
 
 def measure_quality(
@@ -146,14 +132,20 @@ def _in_terms_of(
     """
     data, ids = baseline.data, changed(baseline.program, compressed)
     writes = isinstance(data, Texts) and compressed.metadata.get("task") == "translate"
-    if ids is None or writes:
+    if writes or (ids is None and baseline.evaluation.data is not None):
         return data, baseline.predictions(progress)
+    metric = baseline.evaluation.metric
+    if ids is None:
+        if not (functions := comparable(baseline.program, compressed)):
+            return data, baseline.predictions(progress)
+        runner, before = baseline.emitted.runner, seeded(baseline.program, functions)
+        original = _predict(runner, before, metric, "evaluate uncompressed", progress)
+        return seeded(compressed, functions), original
     if baseline.evaluation.data is None:
         data = seeded(compressed)
     elif isinstance(data, Tensors):
         data = _renumbered(data, baseline.program, ids)
     runner = _with_ids(baseline.emitted.runner, ids, isinstance(data, Tensors))
-    metric = baseline.evaluation.metric
     return data, _predict(runner, data, metric, "evaluate uncompressed", progress)
 
 

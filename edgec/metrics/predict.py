@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from edgec.errors import ValidationError
+from edgec.ir.graph import Graph
 from edgec.metrics.data import Data, Predictions, Tensors, Texts
 from edgec.runner import Runner
 from edgec.tokenizer import Tokenizer, kept_tokens, load_tokenizer
@@ -22,7 +23,7 @@ def predict(
 ) -> Predictions:
     """One prediction per sample: text where the task makes text, else the first output of the call.
 
-    whole      all floating-point outputs of a call as one flat tensor
+    whole      all floating-point outputs of a call that are no states, as one flat tensor
     progress   called with the number of samples done
     Raises ValidationError where the program cannot take such data.
     """
@@ -32,11 +33,19 @@ def predict(
     calls = data.calls if isinstance(data, Tensors) else tokenized(runner, data.sources)
     for i, (function, inputs) in enumerate(calls):
         outputs = [o.detach() for o in runner.run(function, list(inputs))]
-        floats = [o.float().reshape(-1) for o in outputs if o.is_floating_point()]
+        told = [outputs[i] for i in answers(runner.graphs[function])]
+        floats = [o.float().reshape(-1) for o in told if o.is_floating_point()]
         results.append(torch.cat(floats) if whole and floats else outputs[0])
         if progress is not None:
             progress(i + 1)
     return results
+
+
+def answers(graph: Graph) -> list[int]:
+    """Indices of the outputs that are more than a state for the next call; all, where none are."""
+    carried = {state.output for state in graph.states}
+    found = [i for i, name in enumerate(graph.output_names) if name not in carried]
+    return found or list(range(len(graph.output_names)))
 
 
 def translator(runner: Runner) -> Translator:
