@@ -66,7 +66,8 @@ def _in_function(
             elif not is_product(visit.node, weight):
                 yield name, None
             else:  # q, k and v of an attention have one input
-                if key != (key := source(visit.node, weight)):
+                shape = account.program.constants[name].type.shape
+                if key != (key := source(visit.node, weight, shape)):
                     hessian = _sum(visit, before, weight)
                 yield name, hessian
 

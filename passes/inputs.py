@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgec.ir import Node
+from edgec.ir.dims import Shape
 from edgec.ops.windows import torch_pads
 from edgec.passes.stream import Visit
 from edgec.passes.weights import Weight
@@ -48,11 +49,11 @@ def is_product(node: Node, weight: Weight) -> bool:
     return _place(node, weight) is not None and getattr(node.op, "groups", 1) == 1
 
 
-def source(node: Node, weight: Weight) -> tuple[object, ...]:
-    """Equal for products in one function that have the same inputs."""
+def source(node: Node, weight: Weight, shape: Shape) -> tuple[object, ...]:
+    """Equal for products in one function that have the same inputs; `shape` of the weight."""
     place = _place(node, weight)
     assert place is not None
-    kernel = node.op if node.op.name == "conv" else None
+    kernel = (node.op, shape[2:]) if node.op.name == "conv" else None
     return node.inputs[_PRODUCTS[place][0]], place, kernel
 
 

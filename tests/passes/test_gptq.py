@@ -179,6 +179,24 @@ def test_all_products_are_rounded_for_their_inputs(op):
     assert deviation(program, after, data) < deviation(program, nearest(program), data)
 
 
+def test_kernels_of_other_sizes_over_the_same_image_have_their_own_inputs():
+    b = builder(x=(BATCH, 4, 9, 9))
+    conv = Conv(stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1))
+    shapes = {"tall": (16, 4, 3, 1), "wide": (16, 4, 1, 3), "point": (16, 4, 1, 1)}
+    layers = [
+        b.emit(conv, b.input("x"), b.constant(tensor(*shape, seed=i), name), None)
+        for i, (name, shape) in enumerate(shapes.items())
+    ]
+    program, data = program_of(b, *layers), calls(2, 4, 9, 9)
+    after, _ = apply(program, data, group=0, min_numel=1)
+    for i, (name, shape) in enumerate(shapes.items()):
+        hessian = Hessian(shape[1] * shape[2] * shape[3])
+        for (x,) in data:
+            hessian.add(F.unfold(x, shape[2:]).mT)
+        want = gptq(tensor(*shape, seed=i).flatten(1), hessian.matrix, Gptq().grid(3, 0))
+        assert torch.equal(codes(after, name).flatten(1), want[0])
+
+
 def test_a_weight_of_two_layers_is_rounded_once_for_the_inputs_of_both():
     b = builder(x=(BATCH, 64))
     w = b.constant(tensor(64, 64) / 8, "w")
