@@ -111,7 +111,7 @@ def gptq_spared(
     moved = torch.arange(w.shape[1])
     if order == "activation":
         moved = torch.argsort(hessian.diagonal(), descending=True, stable=True)
-    damped, factor = inverse_factor(hessian[moved][:, moved], damping)
+    damped, factor = inverse_factor(hessian[moved.unsqueeze(1), moved], damping)
     static = order == "activation" or not grid.group
     fixed = (nearest[1], nearest[2]) if static else None
     walk = _Walk(w[:, moved], factor, grid, moved, fixed, kept, spared[:, moved])
@@ -119,8 +119,9 @@ def gptq_spared(
     # Values are no codes: what is left to make up for is what they leave.
     free = kept if aside is None else ~spared if kept is None else kept & ~spared
     left = torch.where(spared, w - values, w)
-    back = torch.argsort(moved)
-    found = descend(left, found, damped[back][:, back], grid, sweeps, free)
+    if sweeps:
+        back = torch.argsort(moved)
+        found = descend(left, found, damped[back.unsqueeze(1), back], grid, sweeps, free)
     at_first = w.masked_fill(spared, 0)
     less = lost(left, found, hessian, free) < lost(at_first, nearest, hessian, free)
     values = torch.where(less.unsqueeze(1), values, w)
@@ -142,15 +143,15 @@ def inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, Tensor]:
     An input without power gets the mean power, and no correlations. The damping is raised tenfold
     until the matrix is positive definite to working precision.
     """
-    h = hessian.clone()
-    power = h.diagonal()
-    mean = float(power.mean()) or 1.0
-    power[power <= 0] = mean
+    damped = hessian.clone()
+    diagonal = damped.diagonal()
+    mean = float(diagonal.mean()) or 1.0
+    power = torch.where(diagonal <= 0, mean, diagonal)
     for _ in range(12):
-        damped = h + torch.eye(h.shape[0], dtype=h.dtype) * (damping * mean)
+        diagonal.copy_(power + damping * mean)
         lower, failed = torch.linalg.cholesky_ex(damped)
         if not int(failed):
-            inverse = torch.cholesky_inverse(lower)
+            inverse = torch.cholesky_inverse(lower, out=lower)  # matrices are large: few at once
             upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not int(failed):
                 return damped, upper.float()
