@@ -16,6 +16,7 @@ with y drawn from p: G is the Fisher information of the model (Martens 2014, arX
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from edgec.comparison import FILLER
 from edgec.context import Calibration, Steps, unheard
 from edgec.interpreter import Interpreter
 from edgec.ir import Program
@@ -69,8 +71,9 @@ def predicted(
 ) -> Losses:
     """d^T G d of every candidate, estimated from `draws` random u for each call.
 
-    The relative standard error is sqrt(2 / (draws * calls)) at most. A weight that no gradient
-    reaches (behind rounded activations, for example) has loss 0.
+    Of normal u, and where all calls lose alike, the relative standard error is sqrt(2 / (draws *
+    calls)); where few calls make most of a loss it is that of their number. A weight that no
+    gradient reaches (behind rounded activations, for example) has loss 0.
     """
     generator = torch.Generator().manual_seed(seed)
     before = {n: program.constants[n].encoding.decode().float() for n in candidates}
@@ -129,7 +132,7 @@ def _draw(output: Tensor, loss: Loss, generator: torch.Generator) -> Tensor:
 
 def _ordinary(output: Tensor) -> Tensor:
     """Without fillers of masks, which are no measure of an output's size."""
-    return torch.where(output.abs() < 1e30, output, 0)
+    return torch.where(output.abs() < FILLER, output, 0)
 
 
 def _add(
@@ -182,19 +185,26 @@ def _each(candidates: Candidates) -> Iterator[tuple[str, str, Callable[[], Tenso
 
 
 def distance(got: Sequence[Tensor], want: Sequence[Tensor], kinds: Sequence[Kind]) -> float:
-    """The loss of the outputs of one call."""
+    """The loss of the outputs of one call; infinite where outputs became NaN or infinite."""
     total = 0.0
     for g, w, (loss, share) in zip(got, want, kinds, strict=True):
-        if not share or not w.numel():
-            continue
-        if loss == "kl":
-            p, q = w.double().log_softmax(-1), g.double().log_softmax(-1)
-            total += share * float((p.exp() * (p - q)).sum(-1).mean())
-        else:
-            size = float(_ordinary(w).double().square().sum())
-            gap = float(_ordinary(g.double() - w.double()).square().sum())
-            total += share * (gap / size if size else gap)
-    return total
+        if share and w.numel():
+            lost = _divergence(g.double(), w.double()) if loss == "kl" else _squares(g, w.double())
+            total += share * lost
+    return total if math.isfinite(total) else math.inf
+
+
+def _divergence(got: Tensor, want: Tensor) -> float:
+    """KL(softmax want || softmax got), the mean over rows."""
+    p, q = want.log_softmax(-1), got.log_softmax(-1)
+    return float(torch.where(p.exp() > 0, p.exp() * (p - q), 0).sum(-1).mean())
+
+
+def _squares(got: Tensor, want: Tensor) -> float:
+    """||got - want||^2 / ||want||^2, without the places of fillers."""
+    size = float(_ordinary(want).square().sum())
+    gap = float(torch.where(want.abs() < FILLER, got - want, 0).square().sum())
+    return gap / size if size else gap
 
 
 def _losses(program: Program, function: str, loss: Loss) -> list[Kind]:

@@ -84,6 +84,14 @@ def test_fillers_of_masks_do_not_count():
     assert distance([torch.tensor([2.0, -3.4e38])], want, [("mse", 1.0)]) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, 2e30])
+def test_outputs_that_are_broken_lose_more_than_any_other(loss, broken):
+    want = [torch.tensor([1.0, 2.0, -3.4e38])]
+    lost = distance([torch.tensor([1.0, broken, -3.4e38])], want, [(loss, 1.0)])
+    assert lost > distance([torch.tensor([9.0, -9.0, -3.4e38])], want, [(loss, 1.0)])
+
+
 def test_calls_are_spread():
     given = {"main": calls(10), "other": calls(2)}
     found = some_calls(given, 4)
