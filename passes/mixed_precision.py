@@ -41,7 +41,8 @@ class MixedPrecision(Pass):
     seed         of these
     include, skip   patterns of names of constants
 
-    Keeps    every node, type and name. Reported: how many weights and bytes each form has.
+    Keeps    every node, type and name. Reported: how many weights and bytes each form has,
+             and the weights that no output depends on, which get the smallest form.
     Effect   LOSSY
     Source   Predicted: Dong et al. 2019, arXiv:1911.03852 (second-order terms; they take traces of
              the Hessian); allocation as an integer program: Yao et al. 2021, arXiv:2011.10680.
@@ -106,6 +107,9 @@ class MixedPrecision(Pass):
             losses = predicted(
                 program, candidates, calls, self.loss, self.draws, self.seed, context.steps
             )
+        if silent := [f"@{n}" for n, labels in losses.items() if not any(labels.values())]:
+            what = "changes an output on the data: taken as losing nothing"
+            notes.append(f"no form of {', '.join(silent)} {what}")
         chosen = self._choose(program, forms, losses, limit)
         return _stored(program, forms, chosen, limit, notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ class Choice:
 
     label    of the choice
     nbytes   that it takes
-    loss     that it costs, additive over items; >= 0, any unit
+    loss     that it costs, additive over items; >= 0, any unit; not finite: it breaks everything
     """
 
     label: str
@@ -29,9 +30,12 @@ def allocate(menu: Mapping[str, Sequence[Choice]], limit_bytes: int) -> dict[str
 
     The multiple-choice knapsack problem, solved exactly by branch and cut (HiGHS, through
     scipy.optimize.milp). Among equally good solutions any may come out, always the same one.
+    Choices of infinite or NaN loss break a program and are left out.
     Raises PassError, with the smallest sum there is, where nothing fits.
     """
     kept = {item: frontier(choices) for item, choices in menu.items()}
+    if broken := [item for item, choices in kept.items() if not choices]:
+        raise PassError("allocation", ", ".join(broken), "a choice of finite loss for each")
     least = sum(min(c.nbytes for c in choices) for choices in kept.values())
     if least > limit_bytes:
         need = f"at least {least}, the smallest choice of each of {len(menu)} tensors"
@@ -43,9 +47,10 @@ def allocate(menu: Mapping[str, Sequence[Choice]], limit_bytes: int) -> dict[str
 
 
 def frontier(choices: Sequence[Choice]) -> list[Choice]:
-    """Those that no other one is better than in both bytes and loss, the smallest first."""
+    """Of finite loss, those that none is better than in both bytes and loss, the smallest first."""
     kept: list[Choice] = []
-    for choice in sorted(choices, key=lambda c: (c.nbytes, c.loss)):
+    finite = (c for c in choices if math.isfinite(c.loss))
+    for choice in sorted(finite, key=lambda c: (c.nbytes, c.loss)):
         if not kept or choice.loss < kept[-1].loss:
             kept.append(choice)
     return kept

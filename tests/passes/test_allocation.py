@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import pytest
@@ -72,3 +73,13 @@ def test_many_items() -> None:
     # Greedy by loss per byte, a bound from above.
     four = sum(choices[2].loss for choices in menu.values())
     assert sum(c.loss for c in found.values()) < four
+
+
+@pytest.mark.parametrize("broken", [math.inf, math.nan])
+def test_what_breaks_a_program_is_never_chosen(broken: float) -> None:
+    choices = [Choice("broken", 10, broken), Choice("sound", 20, 5.0)]
+    assert allocate({"a": choices}, 100)["a"].label == "sound"
+    with pytest.raises(PassError, match="at least 20"):
+        allocate({"a": choices}, 15)
+    with pytest.raises(PassError, match="a; need a choice of finite loss"):
+        allocate({"a": choices[:1]}, 100)

@@ -8,7 +8,7 @@ import torch
 from edgec.capture import capture
 from edgec.errors import PassError
 from edgec.interpreter import Interpreter
-from edgec.ir import Affine, Program
+from edgec.ir import Affine, Builder, DType, Program, TensorType
 from edgec.passes import parse_pass, parse_pipeline
 from edgec.targets.onnx import Onnx
 
@@ -127,3 +127,19 @@ def test_nothing_to_do(program, data):
     spec = 'mixed-precision{menu=["quantize-weights{min_numel=1000000}"],ratio=0.5}'
     _, (record,) = parse_pipeline([spec]).run(program, calibration=data)
     assert "nothing to do: no weight has another form" in record.notes
+
+
+@pytest.mark.parametrize("sensitivity", ["predicted", "measured"])
+def test_weights_that_no_output_on_the_data_depends_on_are_named(sensitivity):
+    b = Builder.new("main", [("x", TensorType(DType.F32, (4, 64)))])
+    weights = [torch.randn(64, 64, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    loud, silent = (b.constant(w, n) for w, n in zip(weights, ("loud", "silent"), strict=True))
+    nothing = b.mul(b.linear(b.input("x"), silent, None), b.scalar(0.0, DType.F32))
+    graph = b.finish([b.add(b.linear(b.input("x"), loud, None), nothing)], ["y"])
+    program = Program({"main": graph}, graph.constants).verify()
+    data = {"main": [[torch.randn(4, 64, generator=torch.Generator().manual_seed(9))]]}
+    spec = f"mixed-precision{{{MENU},ratio=0.3,sensitivity={sensitivity}}}"
+    _, (record,) = parse_pipeline([spec]).run(program, calibration=data)
+    assert (
+        "no form of @silent changes an output on the data: taken as losing nothing" in record.notes
+    )
