@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -65,19 +65,48 @@ NOTHING = Context()
 
 
 def as_calibration(
-    given: Mapping[str, Iterable[Sequence[torch.Tensor]]] | None,
+    given: Mapping[str, Iterable[Iterable[torch.Tensor]]] | None,
 ) -> Calibration:
-    """Any iterables of calls, generators for example, as lists: passes repeat them."""
-    if isinstance(given, Calls):
-        return given
-    return {name: list(calls) for name, calls in (given or {}).items()}
+    """Any iterables of calls, generators for example, as lists: passes repeat them.
+
+    Raises PassError, with everything that is wrong, for what is no calls by function.
+    """
+    if given is None or isinstance(given, Calls):
+        return given or {}
+    need = 'calls by function, {"main": [[first input, second input], ...]}'
+    if not isinstance(given, Mapping):
+        raise PassError("calibration", type(given).__name__, need)
+    made, problems = {}, []
+    for name, calls in given.items():
+        if not _listed(calls):
+            problems.append(f"{name}: {type(calls).__name__}")
+            continue
+        found = list(calls)
+        wrong = [(i, type(c).__name__) for i, c in enumerate(found) if not _listed(c)]
+        problems += [f"{name}, call {i}: {kind}" for i, kind in wrong]
+        made[name] = [] if wrong else [list(c) for c in found]
+    if problems:
+        raise PassError("calibration", _first(problems), need)
+    return made
+
+
+def _listed(value: object) -> bool:
+    """Whether something is a list, or a generator; a tensor alone would be read row by row."""
+    alone = isinstance(value, torch.Tensor | Mapping | str | bytes)
+    return isinstance(value, Iterable) and not alone
+
+
+def _first(problems: Sequence[str]) -> str:
+    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return "; ".join(problems[:5]) + more
 
 
 def check_calibration(program: Program, calibration: Calibration) -> None:
     """Raise PassError, with everything that is wrong, for data that cannot calibrate `program`.
 
     That is: no call at all, functions that the program does not have, inputs of another number,
-    dtype or shape than its signature has, and NaNs or infinities in them.
+    dtype or shape than its signature has, NaNs or infinities in them, and ids that a table which is
+    read at an input does not have.
     """
     do = "give the recipe a [calibration] table, or `calibration` to edgec.compile"
     if not any(calibration.values()):
@@ -91,8 +120,7 @@ def check_calibration(program: Program, calibration: Calibration) -> None:
         for i, inputs in enumerate(calls):
             problems += (f"{name}, call {i}: {p}" for p in _call_problems(graph, inputs))
     if problems:
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise PassError("calibration", "; ".join(problems[:5]) + more)
+        raise PassError("calibration", _first(problems))
 
 
 def _call_problems(graph: Graph, inputs: Sequence[torch.Tensor]) -> list[str]:
@@ -101,8 +129,31 @@ def _call_problems(graph: Graph, inputs: Sequence[torch.Tensor]) -> list[str]:
         graph.bind(tuple(t.shape for t in tensors))
     except EdgecError as error:
         return [str(error)]
-    return [
-        f"{v.name} has NaN or infinite values"
-        for v, t in zip(graph.inputs, tensors, strict=True)
+    if empty := [v.name for v, t in zip(graph.inputs, tensors, strict=True) if t.is_meta]:
+        return [f"{name} is on the device meta, it has no values" for name in empty]
+    given = {v.name: t for v, t in zip(graph.inputs, tensors, strict=True)}
+    problems = [
+        f"{name} has NaN or infinite values"
+        for name, t in given.items()
         if t.is_floating_point() and not bool(t.isfinite().all())
     ]
+    for name, rows in _table_rows(graph).items():
+        t = given[name]
+        if t.numel() and not 0 <= int(t.min()) <= int(t.max()) < rows:
+            got = f"{name} has values from {int(t.min())} to {int(t.max())}"
+            problems.append(f"{got}, need 0 to {rows - 1}: a table is read there")
+    return problems
+
+
+def _table_rows(graph: Graph) -> dict[str, int]:
+    """Rows of the smallest table that is read at each input, where their number is known."""
+    names = {v.name for v in graph.inputs}
+    found: dict[str, int] = {}
+    for node in graph.nodes:
+        table, ids = node.inputs[:2] if node.op.name == "gather" else (None, None)
+        if table and ids in names:
+            op: Any = node.op
+            rows = graph.type(table).shape[op.axis]
+            if isinstance(rows, int):
+                found[ids] = min(rows, found.get(ids, rows))
+    return found

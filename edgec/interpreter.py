@@ -118,7 +118,11 @@ def check_inputs(graph: Graph, inputs: Sequence[Any]) -> list[torch.Tensor]:
         got = f"{len(inputs)} inputs"
         names = ", ".join(v.name for v in graph.inputs)
         raise ValidationError(graph.name, got, f"{len(graph.inputs)}: {names}")
-    tensors = [as_tensor(t) for t in inputs]
+    try:
+        tensors = [as_tensor(t) for t in inputs]
+    except (TypeError, ValueError, RuntimeError) as error:
+        kinds = ", ".join(type(t).__name__ for t in inputs)
+        raise ValidationError(graph.name, f"inputs of kind {kinds}", "tensors") from error
     problems = [
         f"{v.name}: {str(t.dtype).removeprefix('torch.')}, need {v.type.dtype.value}"
         for v, t in zip(graph.inputs, tensors, strict=True)

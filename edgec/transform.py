@@ -157,18 +157,18 @@ class Pipeline:
         program: Program,
         samples: Samples | None = None,
         progress: Progress | None = None,
-        calibration: Mapping[str, Iterable[Sequence[torch.Tensor]]] | None = None,
+        calibration: Mapping[str, Iterable[Iterable[torch.Tensor]]] | None = None,
     ) -> tuple[Program, list[PassRecord]]:
         """The program after all passes, and one record per pass.
 
         samples       inputs to interpret the program with after each pass: names the pass that
                       hurts
-        calibration   data for the passes that look at activations
+        calibration   data for the passes that look at activations; checked wherever there are some
         Raises PassError, which names the passes that ran before, for a pass that refuses, fails,
         leaves an ill-formed program, or lies about having modified it.
         """
         given = Context(as_calibration(calibration), program, program, folder=self.folder)
-        if any(step.needs_calibration for step in self.passes):
+        if any(given.calibration.values()) or any(step.needs_calibration for step in self.passes):
             check_calibration(program, given.calibration)
         original = _Outputs(program, samples) if samples else None
         records: list[PassRecord] = []

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from edgec.context import Steps, unheard
+from edgec.errors import ValidationError
 from edgec.interpreter import check_inputs
-from edgec.ir import Encoding, Node, Program, dims
+from edgec.ir import Encoding, Node, Op, Program, dims
 from edgec.ir.graph import Graph
 
 Operands: TypeAlias = Sequence[Tensor | None]
@@ -53,7 +54,7 @@ def visits(
     What follows is computed with the constants that `program` has when it is asked for; `steps`
     hears how many nodes were visited. `held_bytes`: how many bytes of activations are held rather
     than computed again; None: a quarter of the program's, at least 16 MiB.
-    Raises ValidationError for inputs that do not fit the signature.
+    Raises ValidationError for inputs that do not fit the signature, or whose values do not.
     """
     graph = program.graphs[function]
     if held_bytes is None:
@@ -119,8 +120,7 @@ class _Flow:
         known, env = dict(self.values[call]), self.envs[call]
         for i in range(self.at, stop):
             node = self.nodes[i]
-            with torch.no_grad():
-                made = node.op.bind(env).evaluate(*self.operands(node, known))
+            made = self.evaluate(call, node.op.bind(env), self.operands(node, known))
             results = made if isinstance(made, tuple) else (made,)
             for value, result in zip(node.outputs, results, strict=True):
                 if self.last_use.get(value.name, -1) > i:
@@ -129,6 +129,19 @@ class _Flow:
                 if self.last_use[name] == i:
                     known.pop(name, None)
         return known
+
+    def evaluate(self, call: int, op: Op, operands: list[Tensor | None]) -> Any:
+        """Raises ValidationError that names the call, where its values are none for the op.
+
+        As an IndexError, it would end a loop over the calls as if there were no more of them.
+        """
+        try:
+            with torch.no_grad():
+                return op.evaluate(*operands)
+        except (IndexError, RuntimeError) as error:
+            where = f"{self.graph.name}, call {call}"
+            got = f"inputs that {op.name} cannot compute with ({str(error).splitlines()[0]})"
+            raise ValidationError(where, got, "inputs that the model can take") from error
 
     def operands(self, node: Node, known: dict[str, Tensor]) -> list[Tensor | None]:
         return [

@@ -14,6 +14,7 @@ from edgec.errors import PassError
 from edgec.interpreter import Interpreter, flatten
 from edgec.ir import Constant, Dense
 from edgec.ir.program import Program
+from edgec.passes import parse_pipeline
 from edgec.passes.stream import _Flow, _OperandsAt, visits
 from edgec.transform import Pass, PassResult, Pipeline
 from tests.architectures import ZOO
@@ -68,11 +69,62 @@ class Look(Pass):
         ({"main": [[torch.zeros(1, 64, dtype=torch.int64)]]}, "call 0: .*int64, need f32"),
         ({"main": [[torch.zeros(1, 64)], []]}, "call 1: .*0 inputs"),
         ({"main": [[torch.full((1, 64), torch.nan)]]}, "call 0: x has NaN or infinite values"),
+        ([[torch.zeros(1, 64)]], "got list; need calls by function"),
+        (torch.zeros(2, 64), "got Tensor; need calls by function"),
+        ({"main": None}, "main: NoneType; need calls by function"),
+        ({"main": torch.zeros(2, 64)}, "main: Tensor; need calls by function"),
+        ({"main": [torch.zeros(1, 64)]}, "main, call 0: Tensor; need calls by function"),
+        ({"main": [{"x": torch.zeros(1, 64)}]}, "main, call 0: dict; need calls by function"),
+        ({"main": "data"}, "main: str; need calls by function"),
+        ({"main": [[None]]}, "call 0: .*inputs of kind NoneType; need tensors"),
+        ({"main": [["x"]]}, "call 0: .*inputs of kind str; need tensors"),
+        ({"main": [[torch.zeros(1, 64, device="meta")]]}, "x is on the device meta"),
     ],
 )
 def test_data_that_cannot_calibrate(calibration: Calibration | None, message: str) -> None:
     with pytest.raises(PassError, match=message):
         Pipeline((Look(),)).run(classifier(), calibration=calibration)
+
+
+def test_data_are_checked_for_passes_that_can_do_without() -> None:
+    wrong = {"main": [[torch.full((1, 64), torch.nan)]]}
+    with pytest.raises(PassError, match="call 0: x has NaN"):
+        parse_pipeline(["palettize-weights"]).run(classifier(), calibration=wrong)
+
+
+class Words(torch.nn.Module):
+    """A table read at ids, or one place later."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__()
+        self.offset = offset
+        self.table, self.layer = torch.nn.Embedding(32, 16), torch.nn.Linear(16, 16)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.layer(self.table(ids + self.offset if self.offset else ids))
+        return made
+
+
+@pytest.mark.parametrize("wrong", [32, -1])
+def test_ids_that_a_table_does_not_have(wrong: int) -> None:
+    program = edgec.capture(Words(0), (torch.zeros(4, dtype=torch.int64),))
+    calls = [[torch.tensor([0, 1, 2, i])] for i in (3, wrong)]
+    with pytest.raises(PassError, match=r"call 1: .*need 0 to 31: a table is read there"):
+        parse_pipeline(["gptq"]).run(program, calibration={"main": calls})
+
+
+def test_computed_ids_that_a_table_does_not_have() -> None:
+    """The call that fails is named; those behind it are not left out in silence."""
+    program = edgec.capture(Words(1), (torch.zeros(4, dtype=torch.int64),))
+    calls = [[torch.tensor([0, 1, 2, i])] for i in (3, 31, 4)]
+    with pytest.raises(PassError, match=r"main, call 1.*gather cannot compute with"):
+        parse_pipeline(["gptq"]).run(program, calibration={"main": calls})
+
+
+def test_data_from_generators() -> None:
+    calls = (iter([torch.zeros(1, 64)]) for _ in range(3))
+    _, records = Pipeline((Look(),)).run(classifier(), calibration={"main": calls})
+    assert records[0].notes == ("3 calls",)
 
 
 def test_a_pass_gets_the_data() -> None:
