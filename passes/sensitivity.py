@@ -76,7 +76,7 @@ def predicted(
     gradient reaches (behind rounded activations, for example) has loss 0.
     """
     generator = torch.Generator().manual_seed(seed)
-    before = {n: program.constants[n].encoding.decode().float() for n in candidates}
+    before = {n: program.constants[n].encoding.decode() for n in candidates}
     leaves = {n: t.clone().requires_grad_() for n, t in before.items()}
     interpreter = Interpreter(program, constants=leaves)
     found: Losses = {n: dict.fromkeys(labels, 0.0) for n, labels in candidates.items()}
@@ -119,15 +119,16 @@ def _gradient(
 
 def _draw(output: Tensor, loss: Loss, generator: torch.Generator) -> Tensor:
     """u of mean 0 and covariance M."""
+    dtype, output = output.dtype, output.float()
     if loss == "mse":
-        noise = torch.randn(output.shape, generator=generator, dtype=output.dtype)
+        noise = torch.randn(output.shape, generator=generator)
         size = _ordinary(output).square().sum().sqrt()
-        return noise / torch.clamp(size, min=torch.finfo(output.dtype).tiny)
+        return (noise / torch.clamp(size, min=torch.finfo(torch.float32).tiny)).to(dtype)
     p = output.softmax(-1).reshape(-1, output.shape[-1])
     drawn = torch.multinomial(p, 1, generator=generator)
     u = torch.nn.functional.one_hot(drawn[:, 0], p.shape[1]) - p
     scaled: Tensor = u / (2 * len(p)) ** 0.5
-    return scaled.reshape(output.shape)
+    return scaled.reshape(output.shape).to(dtype)
 
 
 def _ordinary(output: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ def _add(
 ) -> None:
     for name, labels in candidates.items():
         for label, make in labels.items():
-            change = make().float() - before[name]
+            change = make().float() - before[name].float()
             for share, gradient in gradients:
                 if name in gradient:
                     product = float((change * gradient[name]).sum(dtype=torch.float64))

@@ -55,6 +55,27 @@ def test_the_prediction_is_what_is_measured(program, loss):
             assert got[name][label] == pytest.approx(labels[label], rel=0.2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+def test_programs_of_sixteen_bits_are_predicted_as_in_thirty_two(dtype, loss):
+    data = calls(12)
+    found = []
+    for program, given in (
+        (capture(Logits().to(dtype), (torch.zeros(4, 12, dtype=dtype),)), dtype),
+        (capture(Logits(), (torch.zeros(4, 12),)), torch.float32),
+    ):
+        candidates = {
+            f"{n}.weight": {
+                "less": partial(torch.mul, program.constants[f"{n}.weight"].encoding.decode(), 0.9)
+            }
+            for n in "ab"
+        }
+        some = some_calls({"main": [[x.to(given)] for (x,) in data]}, 12)
+        found.append(predicted(program, candidates, some, loss, draws=40))
+    for name, labels in found[1].items():
+        assert found[0][name]["less"] == pytest.approx(labels["less"], rel=0.3)
+
+
 def test_predictions_are_repeated_exactly(program):
     given, candidates = some_calls({"main": calls(5)}, 5), small_changes(program)
     first, second = (predicted(program, candidates, given, seed=4) for _ in range(2))
