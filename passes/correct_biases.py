@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -19,8 +19,10 @@ from edgec.transform import Pass, PassResult
 
 Calls: TypeAlias = Sequence[Sequence[Tensor]]
 LAYERS = ("linear", "conv")
-Means: TypeAlias = dict[str, Tensor]
-"""Mean of each output channel f64[N] over the calibration data, by name of the value."""
+Rows: TypeAlias = Literal["equal", "relative"]
+"""What each row of a layer's outputs, one place of one call, counts in a mean."""
+
+LEAST = 0.01  # of the mean ||y||^2 of rows: rows of less count as if they had so much
 
 
 @dataclass(frozen=True)
@@ -31,25 +33,32 @@ class CorrectBiases(Pass):
     Result   %y = linear(%x, @w, @b - (mean of %y - mean of %y before))
 
     The layers are linear and conv with a weight that is not stored as it was, or with rounded
-    inputs; the means, one for each output channel, are those over the calibration data. Layers are
+    inputs; the means, one for each output channel, are those over the calibration data: of its
+    rows, the outputs f32[N] at one place of one call. Layers are
     treated in the order of execution, each with the inputs that it gets from the corrected ones
     before it. "Before" is the program ahead of the first lossy pass: behind those that scale
     channels. A layer without a bias gets one.
 
+    rows            what each row counts: "equal"; "relative", 1 / ||y||^2 of the row y before, so
+                    that the squared errors relative to it are least: of a transformer, a few tokens
+                    with outputs a hundred times as great do not decide for all others
     include, skip   patterns of names of weights
 
     Keeps    every weight, type and name. Left, and reported: layers whose bias is computed or
              compressed or whose weight has several uses, values that the program did not have
              before. What several functions use is corrected for the first of them with calls.
-    Effect   LOSSY: the mean outputs on the calibration data are those of before. Where a few inputs
-             that were clipped make most of a mean error, all others get worse.
+    Effect   LOSSY: the mean outputs on the calibration data, of rows that count so, are those of
+             before. With rows=equal, where a few rows make most of a mean error, all others get
+             worse: a sentence embedder in int4 has a cosine of 0.962, 0.935 with equal rows, 0.978
+             with relative ones. Two classifiers of digits are alike with both.
     Source   Nagel et al. 2019, arXiv:1906.04721, eq. 17 and appendix D (the empirical form).
-    Differs  Inputs of a layer that are rounded count as its own error.
+    Differs  Inputs of a layer that are rounded count as its own error. There, all rows are equal.
     """
 
     name: ClassVar[str] = "correct-biases"
     effect: ClassVar[Exactness] = Exactness.LOSSY
     needs_calibration: ClassVar[bool] = True
+    rows: Rows = "relative"
     include: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
@@ -64,7 +73,7 @@ class CorrectBiases(Pass):
         for function, calls in used.items():
             layers = compressed.of(function)
             if layers:
-                wanted = _means(before, function, calls, set(layers), context)
+                wanted = _wanted(before, function, calls, set(layers), self.rows, context)
                 changed |= _correct(after, function, calls, layers, wanted, context, notes)
         if not changed:
             notes.append("nothing to do: no mean output of a compressed layer has changed")
@@ -156,26 +165,50 @@ def _bias(node: Node) -> str | None:
 
 
 # ------------------------------------------------------------------ means and errors
-def _means(
-    program: Program, function: str, calls: Calls, names: set[str], context: Context
-) -> Means:
+@dataclass(frozen=True)
+class _Wanted:
+    """Of a layer before: its mean output f64[N], and what rows count, see `_counts`."""
+
+    mean: Tensor
+    counts: list[Tensor] | None
+
+
+def _wanted(
+    program: Program, function: str, calls: Calls, names: set[str], rows: Rows, context: Context
+) -> dict[str, _Wanted]:
     """Of the named outputs of layers."""
     found = {}
     for visit in visits(program, function, calls, context.steps):
         if visit.node.output.name in names and visit.node.op.name in LAYERS:
-            found[visit.node.output.name] = _mean(visit)
+            counts = _counts(visit, rows)
+            found[visit.node.output.name] = _Wanted(_mean(visit, counts), counts)
     return found
 
 
-def _mean(visit: Visit) -> Tensor:
-    """The mean output of a layer f64[N], over all calls and places; NaN of nothing."""
-    total, count = torch.zeros(()).double(), 0
+def _outputs(visit: Visit) -> Iterator[Tensor]:
+    """f64[S, N] of each call: the rows of a layer's outputs."""
     for operands in visit.operands:
         y: Any = visit.node.op.evaluate(*operands)
-        rows = y.movedim(1 if visit.node.op.name == "conv" else -1, -1)
-        rows = rows.reshape(-1, rows.shape[-1])
-        total, count = total + rows.double().sum(0), count + len(rows)
-    return total / count if count else total / 0
+        y = y.movedim(1 if visit.node.op.name == "conv" else -1, -1)
+        yield y.reshape(-1, y.shape[-1]).double()
+
+
+def _counts(visit: Visit, rows: Rows) -> list[Tensor] | None:
+    """f64[S] of each call; None where all rows count 1."""
+    if rows == "equal":
+        return None
+    powers = [y.square().sum(1) for y in _outputs(visit)]
+    least = LEAST * float(torch.cat(powers).mean()) or 1.0
+    return [1 / p.clamp_min(least) for p in powers]
+
+
+def _mean(visit: Visit, counts: list[Tensor] | None) -> Tensor:
+    """The mean output of a layer f64[N], over all calls and places; NaN of nothing."""
+    total, mass = torch.zeros(()).double(), 0.0
+    for i, y in enumerate(_outputs(visit)):
+        count = y.new_ones(len(y)) if counts is None else counts[i]
+        total, mass = total + count @ y, mass + float(count.sum())
+    return total / mass
 
 
 def _correct(
@@ -183,7 +216,7 @@ def _correct(
     function: str,
     calls: Calls,
     layers: dict[str, str],
-    wanted: Means,
+    wanted: Mapping[str, _Wanted],
     context: Context,
     notes: list[str],
 ) -> bool:
@@ -196,7 +229,7 @@ def _correct(
         if name not in wanted:
             notes.append(f"%{name}: no linear or conv before compression; left")
             continue
-        error = _mean(visit) - wanted[name]
+        error = _mean(visit, wanted[name].counts) - wanted[name].mean
         if not bool(error.isfinite().all()):
             notes.append(f"%{name}: NaN or infinite outputs; left")
             continue

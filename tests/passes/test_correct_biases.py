@@ -17,6 +17,7 @@ from edgec.targets.onnx import Onnx
 from edgec.transform import PassRecord
 from tests.programs import decoder
 
+EQUAL = "correct-biases{rows=equal}"
 COARSE = "quantize-weights{bits=3,min_numel=1,scales=absmax}"
 
 
@@ -74,7 +75,7 @@ def off(made: Program, wanted: Program) -> list[float]:
 def test_every_layer_keeps_its_mean_outputs(tmp_path: Path) -> None:
     given = net()
     rounded, _ = apply(given, COARSE)
-    made, records = apply(given, COARSE, "correct-biases")
+    made, records = apply(given, COARSE, EQUAL)
     assert min(off(rounded, given)) > 1e-3
     assert max(off(made, given)) < 1e-6
     assert records[-1].modified and not records[-1].notes
@@ -89,15 +90,63 @@ def test_rounded_activations_are_corrected_too() -> None:
     given = net()
     specs = ("quantize-weights{bits=8,min_numel=1}", "quantize-activations{observer=percentile}")
     rounded, _ = apply(given, *specs)
-    made, _ = apply(given, *specs, "correct-biases")
+    made, _ = apply(given, *specs, EQUAL)
     assert max(off(made, given)) < 1e-6 < max(off(rounded, given))
+
+
+class Loud(nn.Module):
+    """A layer whose outputs are a hundred times as great for inputs of one kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.layer = nn.Linear(16, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+def loud_calls() -> dict[str, list[list[Tensor]]]:
+    """Eight rows each, of which the first is loud: it is clipped, the others are not."""
+    loud = torch.tensor([100.0, *[1.0] * 7]).unsqueeze(1)
+    return {"main": [[(randn(8, 16, seed=i) + 1) * loud] for i in range(9)]}
+
+
+def test_a_few_loud_rows_do_not_decide_for_all_others() -> None:
+    data = loud_calls()
+    given = edgec.capture(Loud().eval(), (data["main"][0][0],))
+    static = (
+        "quantize-weights{bits=8,min_numel=1}",
+        "quantize-activations{observer=percentile,percent=90}",
+    )
+
+    def quiet(*specs: str) -> float:
+        """Mean squared error of the quiet rows."""
+        made, _ = parse_pipeline(specs).run(given, calibration=data)
+        pairs = ([Interpreter(p).run(x)[0][1:] for x in data["main"]] for p in (made, given))
+        return float((torch.cat(next(pairs)) - torch.cat(next(pairs))).square().mean())
+
+    equal, relative = (quiet(*static, f"correct-biases{{rows={r}}}") for r in ("equal", "relative"))
+    assert relative < quiet(*static) < equal / 10
+
+
+def test_relative_rows_are_least_squares_of_relative_errors() -> None:
+    data = loud_calls()
+    given = edgec.capture(Loud().eval(), (data["main"][0][0],))
+    made, _ = parse_pipeline([COARSE, "correct-biases{rows=relative}"]).run(given, calibration=data)
+    outputs = ([Interpreter(p).run(x)[0].double() for x in data["main"]] for p in (made, given))
+    got, want = map(torch.cat, outputs)
+    power = want.square().sum(1, keepdim=True)
+    weights = 1 / power.clamp_min(0.01 * float(power.mean()))
+    gradient = (weights * (got - want)).sum(0) / weights.sum()
+    assert float(gradient.abs().max()) < 1e-5 * float(want.abs().mean())
 
 
 def test_what_is_to_be_kept_is_what_equalized_layers_give() -> None:
     given = net()
     equal, records = apply(given, "equalize-layers")
     assert records[-1].modified
-    made, _ = apply(given, "equalize-layers", COARSE, "correct-biases")
+    made, _ = apply(given, "equalize-layers", COARSE, EQUAL)
     assert max(off(made, equal)) < 1e-6
     assert max(off(made, given)) > 1e-3  # of other scales
     last = (means(p)[-1] for p in (made, given))
@@ -117,7 +166,7 @@ def test_biases_that_cannot_change_are_told() -> None:
     bias = given.constants["first.bias"]
     stored = Dense(bias.encoding.decode().half(), DType.F32)
     given.constants["first.bias"] = Constant("first.bias", stored)
-    made, records = apply(given, COARSE, "correct-biases")
+    made, records = apply(given, COARSE, EQUAL)
     assert records[-1].notes == ("%conv: bias @first.bias is not stored as f32; left",)
     assert max(off(made, given)[1:]) < 1e-6
 
@@ -132,7 +181,7 @@ def test_outputs_that_are_not_finite_are_left() -> None:
 
 def test_functions_with_shared_weights() -> None:
     data = {"step": [[torch.ones(2, 1, dtype=torch.int64), randn(2, 3, 32), randn(2, 4, 32)]]}
-    specs = (COARSE, "correct-biases")
+    specs = (COARSE, EQUAL)
     made, records = parse_pipeline(specs).run(decoder(), calibration=data)
     assert records[-1].modified
     wanted, got = (Interpreter(p).run(data["step"][0], "step")[0] for p in (decoder(), made))
