@@ -69,6 +69,11 @@ class Pass:
     effect: ClassVar[Exactness] = Exactness.EXACT
     needs_calibration: ClassVar[bool] = False
 
+    @property
+    def uses_calibration(self) -> bool:
+        """Whether `apply` looks at data where there are some, needed or not."""
+        return self.needs_calibration
+
     def requires(self, program: Program) -> None:
         """Raise PassError, before anything is computed, where the options do not fit `program`."""
 

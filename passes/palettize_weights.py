@@ -101,6 +101,10 @@ class PalettizeWeights(WeightPass):
     table_dtype: Literal["f16", "bf16", "f32"] = "f16"
     scale_dtype: Literal["bf16", "f16", "f32"] = "bf16"
 
+    @property
+    def uses_calibration(self) -> bool:
+        return self.importance != "none"
+
     def wrong_options(self) -> list[str]:
         wrong = super().wrong_options()
         if not 1 <= self.bits <= 8:

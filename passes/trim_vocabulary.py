@@ -73,6 +73,10 @@ class TrimVocabulary(Pass):
     def needs_calibration(self) -> bool:  # type: ignore[override]
         return not self.keep
 
+    @property
+    def uses_calibration(self) -> bool:
+        return True
+
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         files = TokenFiles.of(program)
         tables = self._tables(program, files)

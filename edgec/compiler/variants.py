@@ -124,10 +124,10 @@ def calibration_samples(loaded: LoadedRecipe, model: Model) -> Samples | None:
 
 
 def calibration_for(loaded: LoadedRecipe, model: Model) -> Calibration | None:
-    """All of the calibration data as calls, where some variant has a pass that needs them."""
+    """All of the calibration data as calls, where some variant has a pass that uses them."""
     settings = loaded.recipe.calibration
     specs = [p for variant in loaded.recipe.build.values() for p in variant.passes]
-    if settings is None or not any(p.needs_calibration for p in parse_pipeline(specs).passes):
+    if settings is None or not any(p.uses_calibration for p in parse_pipeline(specs).passes):
         return None
     return calibration_calls(model.program, loaded.path(settings.data), settings.limit)
 

@@ -180,6 +180,25 @@ def test_each_variant_is_a_release_with_a_summary_beside(built) -> None:
     assert all(Release.load(built / n).verify().passed for n in ("plain", "small"))
 
 
+def test_a_pass_that_can_do_without_data_gets_those_of_the_recipe(tmp_path) -> None:
+    save_file({"x": torch.randn(4, 16)}, tmp_path / "rows.safetensors")
+    text = """
+model = "tests.example_models:scores"
+[calibration]
+data = "rows.safetensors"
+[build.small]
+target = "reference"
+passes = ["palettize-weights"]
+"""
+    build_recipe(load_recipe(recipe(tmp_path, text)), tmp_path / "out")
+    (record,) = (
+        p
+        for p in Release.load(tmp_path / "out").manifest.passes
+        if p.spec.startswith("palettize-weights")
+    )
+    assert "no calibration data" not in " ".join(record.notes)
+
+
 def test_the_smallest_accepted_variant_is_opened_unless_another_is_named(built) -> None:
     assert Release.load(built).manifest.recipe.name == "small"
     assert Release.load(built, "plain").manifest.recipe.name == "plain"
