@@ -58,6 +58,8 @@ class DropLayers(Pass):
 
     def __post_init__(self) -> None:
         wrong = [f"count={self.count}, need count >= 1"] if self.count < 1 else []
+        if self.layers and self.count > 1:
+            wrong.append(f"count={self.count} and layers={list(self.layers)}, need one of them")
         if any(i < 0 for i in self.layers) or len(set(self.layers)) < len(self.layers):
             wrong.append(f"layers={list(self.layers)}, need different numbers from 0")
         if wrong:

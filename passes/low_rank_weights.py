@@ -117,10 +117,12 @@ class LowRankWeights(WeightPass):
         choices = [self._choices(s) for s in found]
         least = sum(s.stored(c[0]) if c else s.whole for s, c in zip(found, choices, strict=True))
         if least > limit:
-            got = f"ratio={self.part} of {sum(s.whole for s in found)} bytes"
-            raise PassError(
-                self.name, got, f"at least {least} bytes, with ranks of {self.multiple}"
-            )
+            whole = sum(s.whole for s in found)
+            names = ", ".join(f"@{s.name}" for s in found[:5]) + (", .." if len(found) > 5 else "")
+            got = f"ratio={self.part} of the {whole} bytes of {names}"
+            need = f"at least {least} bytes, with ranks of {self.multiple}"
+            do = "set a greater ratio, a smaller multiple, or spread=each, which leaves misfits"
+            raise PassError(self.name, got, need, do)
         curves = [_curve(s, c) for s, c in zip(found, choices, strict=True)]
         picked = allocate(curves, limit)
         return {

@@ -70,6 +70,8 @@ class MixedPrecision(Pass):
             wrong.append("menu=[], need passes")
         if not 0 < self.ratio < 1:
             wrong.append(f"ratio={self.ratio}, need 0 < ratio < 1")
+        if self.size and self.ratio != MixedPrecision.ratio:
+            wrong.append(f"ratio={self.ratio} and size={self.size}, need one of them")
         wrong += [
             f"{n}={getattr(self, n)}, need {n} >= 1"
             for n in ("calls", "draws")

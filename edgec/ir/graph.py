@@ -205,7 +205,8 @@ class Graph:
                     f"{value.name}: shape {list(shape)} does not determine {value.type}"
                 )
             elif value.type.bind(env) != tuple(shape):
-                problems.append(f"{value.name}: shape {list(shape)}, need {value.type} with {env}")
+                told = f" with {env}" if env else ""
+                problems.append(f"{value.name}: shape {list(shape)}, need {value.type}{told}")
         return problems
 
     def signature(self) -> str:

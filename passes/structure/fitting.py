@@ -43,7 +43,8 @@ def fit(
             key = function, now.node.output.name
             if key in sinks and uses[weight_of(sinks[key][0]).name] == 1:
                 missing.pop(key)
-                _fit(program, original, *sinks[key], now, before, damping)
+                if not _fit(program, original, *sinks[key], now, before, damping):
+                    notes.append(f"{function}/{key[1]}: infinite squares of inputs; not fitted")
     for function, value in missing:
         several = uses[weight_of(sinks[function, value][0]).name] > 1
         why = "a weight of several products" if several else "no calibration data"
@@ -71,7 +72,8 @@ def _fit(
     now: Visit,
     before: Visit,
     damping: float,
-) -> None:
+) -> bool:
+    """Whether the inputs could be squared: the weight was fitted."""
     weight = weight_of(sink)
     encoding = original.constants[weight.name].encoding
     assert isinstance(encoding, Dense)
@@ -85,9 +87,12 @@ def _fit(
     ref = sink.node.inputs[2] if len(sink.node.inputs) > 2 else None
     bias = None if ref is None else original.constants[ref[1:]].encoding.decode()
     made, shifted = refit(rows, bias, products, torch.tensor(kept), damping)
+    if not all(bool(t.isfinite().all()) for t in (made, shifted) if t is not None):
+        return False
     program.constants[weight.name] = Constant(weight.name, encoding.encode(stored(sink, made, w)))
     if ref is not None and shifted is not None:
         _set_bias(program, sink, ref[1:], shifted)
+    return True
 
 
 def _set_bias(program: Program, sink: Sink, name: str, values: Tensor) -> None:

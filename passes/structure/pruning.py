@@ -65,8 +65,10 @@ class PruneUnits(Pass):
             wrong.append(f"count={self.count}, need count >= 0, where 0 means the ratio")
         if not 0 < self.damping < 100:
             wrong.append(f"damping={self.damping}, need 0 < damping < 100")
-        if any(i < 0 for i in self.layers):
-            wrong.append(f"layers={list(self.layers)}, need numbers from 0")
+        if self.count and self.ratio != PruneUnits.ratio:
+            wrong.append(f"ratio={self.ratio} and count={self.count}, need one of them")
+        if any(i < 0 for i in self.layers) or len(set(self.layers)) < len(self.layers):
+            wrong.append(f"layers={list(self.layers)}, need different numbers from 0")
         return wrong
 
     # -------------------------------------------------------------- what a pass says of itself
@@ -88,22 +90,29 @@ class PruneUnits(Pass):
         notes = [f"{where}: {self.unit} stay, {why}" for where, why in found.refused]
         chosen = self._selected(found.structures)
         scores = self._scores(program, chosen, calls, context)
+        chosen, scores, unknown = _finite(chosen, scores)
+        notes += [f"{where}: {self.unit} stay, {why}" for where, why in unknown]
         candidates = [self.candidates(s, v) for s, v in zip(chosen, scores, strict=True)]
         alike = self.score == "fisher"
         gone = choose(candidates, self.ratio, self.count, self.per_layer, alike)
         removals = [Removal(s.trace, u) for s, u in zip(chosen, gone, strict=True) if u]
         if not removals:
-            why = f"no {self.unit} to remove" if chosen else f"no {self.unit} were found"
+            why = f"no {self.unit} to remove" if found.structures else f"no {self.unit} were found"
             return PassResult(program, False, (*notes, f"nothing to do: {why}"))
         notes += [
-            f"{', '.join(s.where)}: {len(u)} of {s.count} {self.unit} removed"
-            for s, u in zip(chosen, gone, strict=True)
+            f"{', '.join(s.where)}: {len(u)} of {s.count} {self.unit} removed{self._short(c)}"
+            for s, c, u in zip(chosen, candidates, gone, strict=True)
         ]
         after = program.copy()
         if self.refit:
             notes += fit(after, removals, calls, self.damping, context.steps)
         smaller = recalled(program, without_units(removals))
         return PassResult(remove(after, removals), True, tuple(notes), calls=smaller)
+
+    def _short(self, candidates: Candidates) -> str:
+        """What is said of a structure that cannot lose `count`."""
+        few = self.per_layer and candidates.removable(self.count) < self.count
+        return f", which cannot lose count={self.count}" if few else ""
 
     def _selected(self, structures: Sequence[Structure]) -> Sequence[Structure]:
         unknown = [i for i in self.layers if i >= len(structures)]
@@ -158,11 +167,28 @@ class PruneUnits(Pass):
                 gram = torch.zeros(w.shape[1], w.shape[1], dtype=torch.float64)
                 for t in x:
                     gram += (t.float().T @ t.float()).double()
+                if not bool(gram.isfinite().all()):
+                    yield i, torch.full((count,), torch.nan, dtype=torch.float64)
+                    continue
                 if sink.key in g:
                     w = weighted(w, g[sink.key])
                 most = self.count or round(self.ratio * count)
                 # of all layers together some lose more than others, hardly twice as many
                 yield i, elimination(w, gram, units, count, most * (1 if self.per_layer else 2))
+
+
+def _finite(
+    structures: Sequence[Structure], scores: Sequence[Tensor]
+) -> tuple[list[Structure], list[Tensor], list[tuple[str, str]]]:
+    """Structures whose scores say something, with these; and the others, with why."""
+    kept, found, unknown = [], [], []
+    for structure, values in zip(structures, scores, strict=True):
+        if bool(values.isfinite().all()):
+            kept.append(structure)
+            found.append(values)
+        else:
+            unknown.append((", ".join(structure.where), "NaN or infinite scores"))
+    return kept, found, unknown
 
 
 def _magnitudes(program: Program, structure: Structure) -> Tensor:

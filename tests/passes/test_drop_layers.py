@@ -248,6 +248,7 @@ def test_layers_of_architectures(name):
     [
         ("drop-layers{count=0}", "count=0, need count >= 1"),
         ("drop-layers{layers=[1,1]}", "need different numbers"),
+        ("drop-layers{layers=[1],count=2}", r"count=2 and layers=\[1\], need one of them"),
         ("drop-layers{unit=half}", "unit"),
     ],
 )

@@ -101,6 +101,7 @@ def test_emitted(program, data, tmp_path):
     [
         ("mixed-precision{menu=[],ratio=1.5}", r"menu=\[\], need passes; ratio=1.5, need 0 < rat"),
         (f'mixed-precision{{{MENU},size="many"}}', "many"),
+        ('mixed-precision{size="1MB",ratio=0.5}', "ratio=0.5 and size=1MB, need one of them"),
         (f"mixed-precision{{{MENU},ratio=0.5,calls=0,draws=0}}", "calls=0.*draws=0"),
         ('mixed-precision{menu=["fuse"],ratio=0.5}', "fuse, need passes that treat weights"),
         ('mixed-precision{menu=["gptq{bit=3}"],ratio=0.5}', "unknown bit"),

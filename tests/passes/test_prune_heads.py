@@ -342,6 +342,8 @@ def test_architecture(name, grouped):
         ("prune-heads{ratio=-0.1,count=-1}", "ratio=-0.1.*; count=-1"),
         ("prune-heads{damping=0.0}", "damping=0.0"),
         ("prune-heads{layers=[-1]}", "layers"),
+        ("prune-heads{layers=[0,0]}", "need different numbers"),
+        ("prune-heads{ratio=0.5,count=1}", "ratio=0.5 and count=1, need one of them"),
         ("prune-heads{score=luck}", "score"),
     ],
 )

@@ -230,6 +230,23 @@ def test_too_few_for_a_multiple():
     assert "nothing to do: no hidden units to remove" in record.notes
 
 
+def test_a_count_that_a_layer_cannot_lose_is_told():
+    program, x, (count, *_) = program_of("plain")
+    _, (record,) = pruned(program, x, count=count + 1)
+    assert f"{count - 8} of {count} hidden units removed, which cannot lose" in record.notes[0]
+
+
+@pytest.mark.parametrize("score", ["elimination", "activation", "taylor", "fisher"])
+def test_inputs_beyond_measure_make_no_weights_that_are_not_finite(score):
+    x = torch.randn(6, E)
+    layers = nn.Sequential(nn.Linear(E, 32), nn.ReLU(), nn.Linear(32, E))
+    program, calls = captured(layers, (x,)), {"main": [[x * 1e25]]}
+    after, (record,) = Pipeline((PruneNeurons(score=score),)).run(program, calibration=calls)
+    assert all(bool(c.encoding.decode().isfinite().all()) for c in after.constants.values())
+    said = " ".join(record.notes)
+    assert "hidden units stay, NaN or infinite scores" in said or "not fitted" in said
+
+
 def test_layer_that_no_data_reach_is_scored_by_its_weights():
     program, x, _ = program_of("plain")
     program.graphs["other"] = program.main.replace(name="other")
