@@ -77,7 +77,8 @@ class Gptq(AffineWeights):
         after = program.copy()
         account = Account(self, after)
         tables = _Tables(self, account, context)
-        for name, hessian in hessians(account, context, self.target):
+        before = program if self.target == "original" else None
+        for name, hessian in hessians(account, context, before):
             if name in tables.names:
                 tables.round(name)
             else:

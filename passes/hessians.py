@@ -14,6 +14,8 @@ from typing import Literal, TypeAlias
 from torch import Tensor
 
 from edgec.context import Calibration, Context
+from edgec.errors import PassError
+from edgec.ir import Program
 from edgec.passes.inputs import inputs, is_product, source
 from edgec.passes.numerics.gptq import Hessian
 from edgec.passes.stream import Visit, visits
@@ -25,7 +27,7 @@ Target: TypeAlias = Literal["current", "original"]
 
 
 def hessians(
-    account: Account, context: Context, target: Target = "current"
+    account: Account, context: Context, before: Program | None = None
 ) -> Iterator[tuple[str, Hessian | None]]:
     """Every weight of the account with its H, None where calibration data meet it in no product.
 
@@ -34,10 +36,14 @@ def hessians(
     groups, recurrent layers and functions without calls have none and come last. A weight with
     several uses comes once, at the first use, with the H of them all as they were before the pass.
 
-    target   "original": H says also how the inputs have drifted from those before the pass
+    before   a program of the same nodes: H says also how the inputs have drifted from those that
+             it has
+    Raises PassError without calls, and for nodes that are others in `before`.
     """
     used = context.calls(account.options.name)
-    before = account.program.copy() if target == "original" else None
+    for function in used if before is not None else ():
+        assert before is not None
+        _check_nodes(account, before, function)
     shared = _Shared(account, used).hessians()
     for function, calls in used.items():
         befores = repeat(None) if before is None else visits(before, function, calls)
@@ -46,6 +52,15 @@ def hessians(
         )
     for name in list(account.weights):
         yield name, None
+
+
+def _check_nodes(account: Account, before: Program, function: str) -> None:
+    now, then = (p.graphs.get(function) for p in (account.program, before))
+    pairs = [[(n.inputs[:2], n.outputs) for n in g.nodes] if g else [] for g in (now, then)]
+    if pairs[0] != pairs[1]:
+        got = f"target=original, and {function} has other nodes than before compression"
+        do = "use target=current, or put what changes the graph before all compression"
+        raise PassError(account.options.name, got, "the same nodes", do)
 
 
 def _in_function(

@@ -33,7 +33,8 @@ class RefineScales(WeightPass):
 
     damping   of X X^T, as a part of the mean of its diagonal
     target    what a layer is to give, see `gptq`: "current" outputs, those of its weights before
-              compression with the inputs that it gets; "original" outputs
+              compression with the inputs that it gets; "original" outputs, those before
+              compression, whose nodes have to be the same
     include, skip, min_numel   as in `quantize-weights`
 
     Keeps    every node, type and name, and all codes. Left and reported: weights that no
@@ -65,7 +66,8 @@ class RefineScales(WeightPass):
         account = Account(self, after)
         account.compressed.clear()  # other encodings than affine ones have no scales to refine
         sums = torch.zeros(2, dtype=torch.float64)
-        for name, hessian in hessians(account, context, self.target):
+        exact = before if self.target == "original" else None
+        for name, hessian in hessians(account, context, exact):
             if hessian is None or not hessian.is_finite:
                 table = account.weights.pop(name).ops == {"gather"}
                 if not table:

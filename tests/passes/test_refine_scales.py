@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgec.errors import PassError
+from edgec.interpreter import Interpreter
 from edgec.ir import Affine, Constant, Outliers, Sparse
 from edgec.passes import parse_pass, parse_pipeline
 from edgec.passes.numerics.gptq import Hessian, inverse_factor
@@ -60,6 +61,46 @@ def test_masks_and_outliers_stay():
     assert torch.equal(new.values.positions, old.values.positions)
     assert torch.equal(new.values.values, old.values.values)
     assert deviation(program, after, data) < deviation(program, nearest, data)
+
+
+def test_original_outputs_are_those_before_compression():
+    program, data = two_layers(), calls(8, 64, count=20)
+    specs = ("quantize-weights{bits=3,scale_dtype=f32}", "refine-scales{target=original}")
+    after, _ = run(program, *specs, data=data)
+    hessian = Hessian(48)
+    pairs = (Interpreter(p) for p in (after, program))
+    now, before = (inputs_of_second(p, data) for p in pairs)
+    for x, original in zip(now, before, strict=True):
+        hessian.add(x, original)
+    e, w = after.constants["second"].encoding, program.constants["second"].encoding.decode()
+    target = hessian.corrected(w).double()
+    damped = inverse_factor(hessian.matrix, 0.01)[0]
+    q = e.codes.double()
+    want = ((target @ damped) * q).sum(1) / ((q @ damped) * q).sum(1)
+    close = torch.isclose(e.scale[:, 0].double(), want, rtol=1e-4, atol=0)
+    assert float(close.double().mean()) > 0.9  # rows whose own scale is better keep it
+
+
+def inputs_of_second(interpreter: Interpreter, data) -> list[torch.Tensor]:
+    found: list[torch.Tensor] = []
+
+    def keep(node, results):
+        known[node.outputs[0].name] = results[0]
+        if "@second" in node.inputs:
+            found.append(known[node.inputs[0]])
+
+    for call in data:
+        known: dict[str, torch.Tensor] = {}
+        interpreter.run(call, trace=keep)
+    return found
+
+
+def test_original_outputs_need_the_same_nodes():
+    program, data = two_layers(), calls(8, 64, count=20)
+    pruned = "prune-neurons{ratio=0.25,score=magnitude,refit=False}"
+    specs = (pruned, NEAREST, "refine-scales{target=original}")
+    with pytest.raises(PassError, match="target=original, and main has other nodes"):
+        run(program, *specs, data=data)
 
 
 def test_tables_and_weights_without_affine_codes_are_left():
