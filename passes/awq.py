@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from edgec.context import NOTHING, Context
@@ -14,7 +15,7 @@ from edgec.passes.affine_weights import AffineWeights
 from edgec.passes.input_scaling import Otherwise, Site, Sites, scale_inputs
 from edgec.passes.numerics.awq import search
 from edgec.passes.numerics.gptq import Hessian
-from edgec.passes.stream import Visit, visits
+from edgec.passes.stream import Operands, Visit, visits
 from edgec.passes.weights import Weight
 from edgec.transform import PassResult
 
@@ -70,7 +71,7 @@ class Awq(AffineWeights):
             return False
         weights = [after.constants[w.name].encoding.decode() for w in site.weights]
         grids = [self.grid(*self.layout(w)) for w in site.weights]
-        magnitude, hessian = _statistics([o[0] for o in visit.operands])
+        magnitude, hessian = _statistics(visit.operands)
         if not bool(hessian.isfinite().all()):
             notes.append(f"%{name}: infinite squares; left")
             return False
@@ -87,12 +88,13 @@ class Awq(AffineWeights):
         return chosen and stored.numel >= self.min_numel
 
 
-def _statistics(calls: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
-    """Mean |x| f32[K] and X X^T f64[K, K]."""
-    rows = [x.reshape(-1, x.shape[-1]) for x in calls if x is not None]
-    hessian = Hessian(rows[0].shape[1])
-    for x in rows:
-        hessian.add(x)
-    count = max(1, sum(len(x) for x in rows))
-    total = sum((x.double().abs().sum(0) for x in rows), hessian.matrix.new_zeros(()))
-    return (total / count).float(), hessian.matrix
+def _statistics(operands: Iterable[Operands]) -> tuple[Tensor, Tensor]:
+    """Mean |x| f32[K] and X X^T f64[K, K] of the first operand, one call at a time."""
+    hessian, total, count = Hessian(0), torch.zeros(()).double(), 0
+    for x in (o[0] for o in operands):
+        assert x is not None
+        rows = x.reshape(-1, x.shape[-1])
+        hessian = hessian if len(hessian.matrix) else Hessian(rows.shape[1])
+        hessian.add(rows)
+        total, count = total + rows.double().abs().sum(0), count + len(rows)
+    return (total / max(1, count)).float(), hessian.matrix

@@ -94,6 +94,6 @@ class SmoothActivations(WeightPass):
 
 def _magnitude(visit: Visit) -> Tensor | None:
     """max |x| f32[K] of the first operand over all calls, None where all are empty."""
-    seen = [o[0] for o in visit.operands if o[0] is not None and o[0].numel()]
-    rows = [x.abs().reshape(-1, x.shape[-1]).amax(0) for x in seen]
+    seen = (o[0] for o in visit.operands)  # one call at a time
+    rows = [x.abs().reshape(-1, x.shape[-1]).amax(0) for x in seen if x is not None and x.numel()]
     return torch.stack(rows).amax(0) if rows else None
