@@ -106,7 +106,7 @@ class PruneUnits(Pass):
         after = program.copy()
         if self.refit:
             notes += fit(after, removals, calls, self.damping, context.steps)
-        smaller = recalled(program, without_units(removals))
+        smaller = recalled(program, without_units(program, removals))
         return PassResult(remove(after, removals), True, tuple(notes), calls=smaller)
 
     def _short(self, candidates: Candidates) -> str:

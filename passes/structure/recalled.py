@@ -17,12 +17,14 @@ Change = Callable[[str, str, Tensor], Tensor | None]
 """(function, input, what it was given) -> what it is given now, None where it is gone."""
 
 
-def without_units(removals: Sequence[Removal]) -> Change:
+def without_units(before: Program, removals: Sequence[Removal]) -> Change:
     """Caches without the heads that are gone."""
+    given = {(f, v.name) for f, graph in before.graphs.items() for v in graph.inputs}
     kept: dict[tuple[str, str], list[tuple[int, list[int]]]] = {}
     for removal in removals:
         for (function, name, axis), labels in removal.trace.axes.items():
-            kept.setdefault((function, name), []).append((axis, labels.kept(removal.units)))
+            if (function, name) in given:
+                kept.setdefault((function, name), []).append((axis, labels.kept(removal.units)))
 
     def change(function: str, name: str, tensor: Tensor) -> Tensor:
         for axis, indices in kept.get((function, name), ()):
