@@ -7,7 +7,7 @@ weight with several uses, and which weights no data reach.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Literal, TypeAlias
 
@@ -36,6 +36,8 @@ def hessians(
     groups, recurrent layers and functions without calls have none and come last. A weight with
     several uses comes once, at the first use, with the H of them all as they were before the pass.
 
+    Where S is less than K, some directions are seen by nothing: a note says so.
+
     before   a program of the same nodes: H says also how the inputs have drifted from those that
              it has
     Raises PassError without calls, and for nodes that are others in `before`.
@@ -44,14 +46,26 @@ def hessians(
     for function in used if before is not None else ():
         assert before is not None
         _check_nodes(account, before, function)
-    shared = _Shared(account, used).hessians()
+    shared, few = _Shared(account, used).hessians(), dict[str, Hessian]()
     for function, calls in used.items():
         befores = repeat(None) if before is None else visits(before, function, calls)
-        yield from _in_function(
-            account, visits(account.program, function, calls, context.steps), befores, shared
-        )
+        now = visits(account.program, function, calls, context.steps)
+        for name, hessian in _in_function(account, now, befores, shared):
+            if hessian is not None and hessian.rows < len(hessian.matrix):
+                few[name] = hessian
+            yield name, hessian
+    if few:
+        account.notes.append(_few(few))
     for name in list(account.weights):
         yield name, None
+
+
+def _few(few: Mapping[str, Hessian]) -> str:
+    name, worst = min(few.items(), key=lambda item: item[1].rows / len(item[1].matrix))
+    return (
+        f"calibration data are few: {worst.rows} rows for the {len(worst.matrix)} inputs of "
+        f"@{name}, and fewer rows than inputs for {len(few)} weights in all; give more data"
+    )
 
 
 def _check_nodes(account: Account, before: Program, function: str) -> None:

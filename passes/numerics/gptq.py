@@ -27,15 +27,18 @@ class Hessian:
 
     drift   (X_0 - X) X^T for the inputs X_0 that the layer had before the layers in front of it
             changed; None where those were not given
+    rows    S
     """
 
     def __init__(self, length: int) -> None:
+        self.rows = 0
         self.matrix = torch.zeros(length, length, dtype=torch.float64)
         self.drift: Tensor | None = None
 
     def add(self, x: Tensor, original: Tensor | None = None) -> None:
         """Inputs T[*S, K], and what they were before."""
         rows = x.reshape(-1, x.shape[-1]).float()
+        self.rows += len(rows)
         self.matrix += rows.T @ rows
         if original is not None:
             moved = (original.reshape(rows.shape).float() - rows).T @ rows

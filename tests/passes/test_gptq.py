@@ -49,7 +49,7 @@ def program_of(b: Builder, *outputs) -> Program:
     return Program({graph.name: graph}, graph.constants).verify()
 
 
-def calls(*shape, count=6):
+def calls(*shape, count=20):
     """Inputs whose elements along the last axis are correlated."""
     mix = tensor(shape[-1], shape[-1], seed=99) / shape[-1] ** 0.5 + 0.4
     return [[tensor(*shape, seed=i) @ mix] for i in range(count)]
@@ -348,3 +348,13 @@ def test_data_is_needed():
 def test_mistakes_are_told(text, message):
     with pytest.raises(PassError, match=message):
         parse_pass(text)
+
+
+def test_few_data_are_told():
+    _, record = apply(two_layers(), {"main": calls(5, 64, count=2)})
+    assert (
+        "calibration data are few: 10 rows for the 64 inputs of @first, and fewer rows than "
+        "inputs for 2 weights in all; give more data"
+    ) in record.notes
+    _, record = apply(two_layers(), {"main": calls(32, 64, count=2)})
+    assert not any("calibration data are few" in note for note in record.notes)
