@@ -51,9 +51,10 @@ def visits(
 ) -> Iterator[Visit]:
     """Every node of `function` in order, with its operands in all `calls`.
 
-    What follows is computed with the constants that `program` has when it is asked for; `steps`
-    hears how many nodes were visited. `held_bytes`: how many bytes of activations are held rather
-    than computed again; None: a quarter of the program's, at least 16 MiB.
+    What follows is computed with the constants that `program` has when it is asked for: they are to
+    be replaced at the first node that reads them, or else it matters how much is computed again.
+    `steps` hears how many nodes were visited. `held_bytes`: how many bytes of activations are held
+    rather than computed again; None: a quarter of the program's, at least 16 MiB.
     Raises ValidationError for inputs that do not fit the signature, or whose values do not.
     """
     graph = program.graphs[function]

@@ -50,6 +50,33 @@ def test_what_follows_is_computed_with_replaced_constants() -> None:
     assert flowing is not None and torch.equal(flowing, made[-2])
 
 
+def test_what_is_computed_again_knows_what_was_replaced() -> None:
+    """Constants replaced at the first node that reads them: the same however much is held."""
+    shared = torch.nn.Linear(64, 64)
+    layers = torch.nn.Linear(8, 64), torch.nn.ReLU(), shared, shared, torch.nn.Linear(64, 8)
+    program = edgec.capture(torch.nn.Sequential(*layers), (torch.zeros(16, 8),))
+    generator = torch.Generator().manual_seed(0)
+    calls = [[torch.randn(16, 8, generator=generator)] for _ in range(2)]
+    programs = program.copy(), program.copy()
+    flows = [
+        visits(p, "main", calls, held_bytes=n) for p, n in zip(programs, (2**40, 0), strict=True)
+    ]
+    replaced: set[str] = set()
+    for here, there in zip(*flows, strict=True):
+        assert all(map(_same, here.operands[1], there.operands[1]))
+        new = {r[1:] for r in here.node.operands if r[0] == "@"} - replaced
+        for changed in (n for n in new if program.constants[n].type.dtype.is_float):
+            value = program.constants[changed].encoding.decode() * 1.25
+            for p in programs:
+                p.constants[changed] = Constant(changed, Dense(value))
+        replaced |= new
+    assert replaced
+
+
+def _same(x: torch.Tensor | None, y: torch.Tensor | None) -> bool:
+    return x is y or (x is not None and y is not None and torch.equal(x, y))
+
+
 @dataclass(frozen=True)
 class Look(Pass):
     name: ClassVar[str] = "look"
