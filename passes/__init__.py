@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edgec.errors import FormatError, PassError
 
@@ -106,11 +106,17 @@ def parse_pipeline(specs: Sequence[str | Pass]) -> Pipeline:
 
     Raises PassError that lists every text that is wrong.
     """
-    from edgec.transform import Pipeline
+    from edgec.transform import Pass, Pipeline
 
+    need = 'a list of passes, as ["gptq{bits=4}"]'
+    if isinstance(specs, str) or not isinstance(specs, Iterable):
+        raise PassError("passes", repr(specs), need)
     passes: list[Pass] = []
     wrong: list[PassError] = []
-    for spec in specs:
+    for spec in cast("Iterable[object]", specs):
+        if not isinstance(spec, str | Pass):
+            wrong.append(PassError("passes", repr(spec), need))
+            continue
         try:
             passes.append(parse_pass(spec) if isinstance(spec, str) else spec)
         except PassError as error:

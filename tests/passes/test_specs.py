@@ -85,3 +85,9 @@ def test_all_mistakes_of_a_pipeline_are_told_at_once():
 def test_pipelines_take_texts_and_objects():
     made = QuantizeWeights(bits=4)
     assert parse_pipeline([made, "cast-weights"]).passes == (made, parse_pass("cast-weights"))
+
+
+@pytest.mark.parametrize("given", ["gptq", None, 3, [3], [None], [type]])
+def test_what_is_no_list_of_passes(given: object) -> None:
+    with pytest.raises(PassError, match="need a list of passes"):
+        parse_pipeline(given)  # type: ignore[arg-type]
