@@ -118,7 +118,7 @@ def parse_pipeline(specs: Sequence[str | Pass]) -> Pipeline:
             wrong.append(PassError("passes", repr(spec), need))
             continue
         try:
-            passes.append(parse_pass(spec) if isinstance(spec, str) else spec)
+            passes.append(parse_pass(spec) if isinstance(spec, str) else _checked(spec))
         except PassError as error:
             wrong.append(error)
     if len(wrong) == 1:
@@ -126,3 +126,17 @@ def parse_pipeline(specs: Sequence[str | Pass]) -> Pipeline:
     if wrong:
         raise PassError("passes", "\n  ".join(map(str, wrong)))
     return Pipeline(tuple(passes))
+
+
+def _checked(made: Pass) -> Pass:
+    """A pass given as an object: its options are held to their types, as those in text are.
+
+    Raises PassError; a pass that is not in the table is taken as it is.
+    """
+    if made.name in PASSES and type(made) is pass_class(made.name):
+        try:
+            text = str(made)
+        except FormatError as error:
+            raise PassError(made.name, error.got, error.need, error.do) from error
+        parse_pass(text)
+    return made

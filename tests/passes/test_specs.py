@@ -8,6 +8,7 @@ import pytest
 
 from edgec.errors import PassError
 from edgec.passes import PASSES, parse_pass, parse_pipeline, pass_class
+from edgec.passes.gptq import Gptq
 from edgec.passes.quantize_weights import QuantizeWeights
 from edgec.transform import Pass
 
@@ -91,3 +92,21 @@ def test_pipelines_take_texts_and_objects():
 def test_what_is_no_list_of_passes(given: object) -> None:
     with pytest.raises(PassError, match="need a list of passes"):
         parse_pipeline(given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (Gptq(order="x"), "order=x, need activation or natural"),  # type: ignore[arg-type]
+        (Gptq(bits=4.0), "bits=4.0, need int"),  # type: ignore[arg-type]
+        (QuantizeWeights(scales="best"), "scales=best"),  # type: ignore[arg-type]
+    ],
+)
+def test_objects_are_held_to_the_types_of_their_options(made: Pass, message: str) -> None:
+    with pytest.raises(PassError, match=message):
+        parse_pipeline([made])
+
+
+def test_objects_stay_what_they_are() -> None:
+    made = Gptq(bits=4, group=32, include=("a*",))
+    assert parse_pipeline([made]).passes[0] is made
