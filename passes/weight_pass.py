@@ -88,6 +88,8 @@ class Account:
         before = self.program.constants[name].encoding
         made = self.options.too_small(before.numel) or _not_finite(before) or encode(before, weight)
         if isinstance(made, str):
+            # What was said of how it would be treated does not hold.
+            self.notes[:] = [n for n in self.notes if not n.startswith(f"@{name}: ")]
             self.notes.append(f"@{name}: {made}; left {before.describe()}")
             return
         self.program.constants[name] = Constant(name, made)

@@ -358,3 +358,14 @@ def test_few_data_are_told():
     ) in record.notes
     _, record = apply(two_layers(), {"main": calls(32, 64, count=2)})
     assert not any("calibration data are few" in note for note in record.notes)
+
+
+def test_a_weight_that_is_left_has_one_note():
+    b = builder(x=(BATCH, 16, 24))
+    groups = Conv(stride=(1,), padding=((1, 1),), dilation=(1,), groups=4)
+    program = program_of(
+        b, b.emit(groups, b.input("x"), b.constant(tensor(16, 4, 3), "small"), None)
+    )
+    _, record = apply(program, calls(2, 16, 24), group=0)
+    said = [note for note in record.notes if note.startswith("@small")]
+    assert said == ["@small: 192 weights; need 256 (min_numel); left dense"]
