@@ -53,7 +53,7 @@ class MixedPrecision(Pass):
     name: ClassVar[str] = "mixed-precision"
     effect: ClassVar[Exactness] = Exactness.LOSSY
     needs_calibration: ClassVar[bool] = True
-    menu: tuple[str, ...] = tuple(f"gptq{{bits={b},group=64}}" for b in (3, 4, 6, 8))
+    menu: tuple[str, ...] = tuple(f"gptq{{bits={b},group=64,misfits=rows}}" for b in (3, 4, 6, 8))
     ratio: float = 0.15
     size: str = ""
     sensitivity: Literal["predicted", "measured"] = "predicted"
@@ -122,6 +122,7 @@ class MixedPrecision(Pass):
         selected = Selection(self.include, self.skip)
         weights = [n for n in find_weights(program) if n in selected]
         forms: dict[str, dict[str, Constant]] = {}
+        reasons: dict[str, str] = {}
         notes = [f"pattern {p!r} matches no constant" for p in selected.idle(program.constants)]
         for text in self.menu:
             step = parse_pass(text)
@@ -133,9 +134,9 @@ class MixedPrecision(Pass):
                 if made is not program.constants[name]:
                     forms.setdefault(name, {})[text] = made
             notes += [f"{text}: {note}" for note in result.notes if not note.startswith("@")]
-        left = [f"@{n}" for n in weights if n not in forms]
-        if left:
-            notes.append(f"no pass of the menu has changed {', '.join(left)}")
+            reasons |= {n[1:].partition(": ")[0]: n for n in result.notes if n.startswith("@")}
+        left = (n for n in weights if n not in forms)
+        notes += [reasons.get(n, f"@{n}: changed by no pass of the menu") for n in left]
         return forms, notes
 
     def _choose(

@@ -128,6 +128,7 @@ def test_nothing_to_do(program, data):
     spec = 'mixed-precision{menu=["quantize-weights{min_numel=1000000}"],ratio=0.5}'
     _, (record,) = parse_pipeline([spec]).run(program, calibration=data)
     assert "nothing to do: no weight has another form" in record.notes
+    assert "@loud.weight: 4096 weights; need 1000000 (min_numel); left dense" in record.notes
 
 
 @pytest.mark.parametrize("sensitivity", ["predicted", "measured"])
