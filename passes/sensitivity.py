@@ -93,6 +93,7 @@ def predicted(
     return found
 
 
+SMALLEST = 1e-30  # size of an output; gradients of smaller ones would be beyond float32
 _HELD = 8  # gradients of all weights held at once; candidates are decoded once for so many
 
 
@@ -122,8 +123,9 @@ def _draw(output: Tensor, loss: Loss, generator: torch.Generator) -> Tensor:
     dtype, output = output.dtype, output.float()
     if loss == "mse":
         noise = torch.randn(output.shape, generator=generator)
-        size = _ordinary(output).square().sum().sqrt()
-        return (noise / torch.clamp(size, min=torch.finfo(torch.float32).tiny)).to(dtype)
+        # As in `distance`: nothing to be relative to where an output is 0.
+        size = float(_ordinary(output).double().square().sum().sqrt()) or 1.0
+        return (noise / max(size, SMALLEST)).to(dtype)
     p = output.softmax(-1).reshape(-1, output.shape[-1])
     drawn = torch.multinomial(p, 1, generator=generator)
     u = torch.nn.functional.one_hot(drawn[:, 0], p.shape[1]) - p

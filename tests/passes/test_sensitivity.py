@@ -119,3 +119,16 @@ def test_calls_are_spread():
     assert [c.function for c in found] == ["main"] * 4 + ["other"] * 2
     assert [c.share for c in found] == [0.25] * 4 + [0.5] * 2
     assert found[1].inputs is given["main"][2]
+
+
+def test_an_output_that_is_zero_is_its_own_measure():
+    """A net that says 0 on the data: changes of its last weights are absolute, not infinite."""
+    net = Logits()
+    torch.nn.init.zeros_(net.b.weight), torch.nn.init.zeros_(net.b.bias)
+    program = capture(net, (torch.zeros(4, 12),))
+    candidates = {"b.weight": {"some": lambda: torch.full((10, 16), 0.01)}}
+    given = some_calls({"main": calls(8)}, 8)
+    want = measured(program, candidates, given)["b.weight"]["some"]
+    got = predicted(program, candidates, given, draws=200)["b.weight"]["some"]
+    assert 0 < want < 1
+    assert got == pytest.approx(want, rel=0.2)
