@@ -8,14 +8,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from edgec.errors import PassError
 from edgec.ir import Affine, DType, Encoding, Outliers, Program, Sparse
 from edgec.ir.encodings.rows import from_rows, rows_shape, to_rows
 from edgec.passes.numerics.affine import Codes
 from edgec.passes.numerics.grid import Grid, Rounded, Spared
 from edgec.passes.numerics.outliers import choose, stored
-from edgec.passes.weight_pass import Account, WeightPass
-from edgec.passes.weights import Weight, find_weights
+from edgec.passes.weight_pass import Account, WeightPass, refuse_misfits
+from edgec.passes.weights import Weight
 
 Rounding = Callable[[Tensor, Grid, Tensor | None], Rounded | Spared]
 """Codes, scales and zero points of w f32[N, K], given the grid and a mask bool[N, K] or None."""
@@ -56,14 +55,7 @@ class AffineWeights(WeightPass):
 
     def requires(self, program: Program) -> None:
         if self.misfits == "fail":
-            weights = (w for n, w in find_weights(program).items() if n in self.selected)
-            wrong = [
-                f"@{w.name}: {m}"
-                for w in weights
-                if (m := self.misfit(program.constants[w.name].encoding, w))
-            ]
-            if wrong:
-                raise PassError(self.name, "; ".join(wrong), "", "set misfits, group or skip")
+            refuse_misfits(self, program, self.misfit, "set misfits, group or skip")
 
     def layout(self, weight: Weight) -> tuple[int, int]:
         """(bits, group) for a weight."""

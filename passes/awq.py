@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from edgec.context import NOTHING, Context
 from edgec.ir import Encoding, Exactness, Program
 from edgec.passes.affine_weights import AffineWeights
-from edgec.passes.input_scaling import Otherwise, Site, Sites, scale_inputs
+from edgec.passes.input_scaling import Otherwise, Site, scale_sites
 from edgec.passes.numerics.awq import search
 from edgec.passes.numerics.gptq import Hessian
-from edgec.passes.stream import Operands, Visit, visits
+from edgec.passes.stream import Operands, Visit
 from edgec.passes.weights import Weight
 from edgec.transform import PassResult
 
@@ -46,41 +46,16 @@ class Awq(AffineWeights):
     otherwise: Otherwise = "leave"
 
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
-        used = context.calls(self.name)
-        after = program.copy()
-        notes = [
-            f"pattern {p!r} matches no constant" for p in self.selected.idle(program.constants)
-        ]
-        changed = False
-        for function, calls in used.items():
-            sites = Sites(program, function, self._takes)
-            for visit in visits(program, function, calls, context.steps):
-                if site := sites.first_at(visit.node):
-                    changed |= self._scale(after, function, site, visit, notes)
-        if not changed:
-            notes.append("nothing to do: no inputs were scaled")
-        return PassResult(after, changed, tuple(notes))
+        return scale_sites(self, self.otherwise, program, context, self._takes, self._scale)
 
-    def _scale(
-        self, after: Program, function: str, site: Site, visit: Visit, notes: list[str]
-    ) -> bool:
-        """Scale one value; whether that was done."""
-        name = site.value
-        if site.folded is None and self.otherwise == "leave":
-            notes.append(f"%{name}: read by more than linear layers, or made by no norm; left")
-            return False
-        weights = [after.constants[w.name].encoding.decode() for w in site.weights]
+    def _scale(self, site: Site, weights: Sequence[Tensor], visit: Visit) -> Tensor | str:
+        """s of one value, or why it has none."""
         grids = [self.grid(*self.layout(w)) for w in site.weights]
         magnitude, hessian = _statistics(visit.operands)
         if not bool(hessian.isfinite().all()):
-            notes.append(f"%{name}: infinite squares; left")
-            return False
+            return "infinite squares"
         s, left = search([w.float() for w in weights], magnitude, hessian, grids)
-        if left >= 1:
-            notes.append(f"%{name}: no scale loses less than none; left")
-            return False
-        scale_inputs(after, function, site, s)
-        return True
+        return s if left < 1 else "no scale loses less than none"
 
     def _takes(self, weight: Weight, stored: Encoding) -> bool:
         """Whether the pass that follows will round the weight."""

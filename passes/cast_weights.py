@@ -48,7 +48,7 @@ class CastWeights(Pass):
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         after = program.copy()
         selected = Selection(self.include, self.skip)
-        notes = [f"pattern {p!r} matches no constant" for p in selected.idle(program.constants)]
+        notes = selected.idle_notes(program.constants)
         errors: dict[str, float] = {}
         small = 0
         for name, constant in program.constants.items():

@@ -67,7 +67,7 @@ class CorrectBiases(Pass):
         before = context.exact or program
         after = program.copy()
         selected = Selection(self.include, self.skip)
-        notes = [f"pattern {p!r} matches no constant" for p in selected.idle(program.constants)]
+        notes = selected.idle_notes(program.constants)
         changed = False
         compressed = _Layers(before, after, selected, notes)
         for function, calls in used.items():

@@ -117,7 +117,7 @@ class Distill(Pass):
         context.calls(self.name)
         teacher = self._teacher(program, context)
         selected = Selection(self.include, self.skip)
-        notes = [f"pattern {p!r} matches no constant" for p in selected.idle(program.constants)]
+        notes = selected.idle_notes(program.constants)
         if (why := "" if teacher else "the program is the original") or not (
             names := learned(program, selected)
         ):

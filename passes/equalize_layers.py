@@ -55,7 +55,7 @@ class EqualizeLayers(Pass):
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         after = program.copy()
         selected = Selection(self.include, self.skip)
-        notes = [f"pattern {p!r} matches no constant" for p in selected.idle(program.constants)]
+        notes = selected.idle_notes(program.constants)
         pairs = [p for g in after.graphs.values() for p in _Pairs(after, g, selected, notes)]
         for i in range(self.rounds if pairs else 0):
             context.steps(i, self.rounds)

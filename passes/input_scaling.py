@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
+from edgec.context import Context
 from edgec.ir import Constant, Dense, DType, Encoding, Node, Program, Value
 from edgec.ir.graph import Graph, fresh_name, put_constant
 from edgec.ops.elementwise import Mul
+from edgec.passes.stream import Visit, visits
+from edgec.passes.weight_pass import WeightPass
 from edgec.passes.weights import Weight, find_weights
+from edgec.transform import PassResult
 
 Otherwise: TypeAlias = Literal["leave", "multiply"]
 """Where 1 / s has no place to go: leave the layers, or multiply their input by it."""
 
 Takes: TypeAlias = Callable[[Weight, Encoding], bool]
 """Whether a pass wants the inputs of a weight scaled."""
+
+
+Find: TypeAlias = "Callable[[Site, Sequence[Tensor], Visit], Tensor | str]"
+"""s f32[K] > 0 for a site with these weights, at the first layer that reads it; or why none."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,46 @@ def is_plain(program: Program, name: str) -> bool:
     """Whether a constant is stored as the f32 numbers that it is."""
     stored = program.constants[name].encoding
     return isinstance(stored, Dense) and stored.as_dtype is None and stored.type.dtype is DType.F32
+
+
+def scale_sites(
+    options: WeightPass,
+    otherwise: Otherwise,
+    program: Program,
+    context: Context,
+    takes: Takes,
+    find: Find,
+) -> PassResult:
+    """Scale the inputs of all layers with a place for it by what `find` says; note what is left.
+
+    A scale of ones is nothing to do, and nothing to tell.
+    """
+    after, changed = program.copy(), False
+    notes = options.selected.idle_notes(program.constants)
+    for function, calls in context.calls(options.name).items():
+        sites = Sites(program, function, takes)
+        for visit in visits(program, function, calls, context.steps):
+            site = sites.first_at(visit.node)
+            if site is None:
+                continue
+            s = _scale_of(after, site, visit, otherwise, find)
+            if isinstance(s, str):
+                notes.append(f"%{site.value}: {s}; left")
+            elif not bool((s == 1).all()):
+                scale_inputs(after, function, site, s)
+                changed = True
+    if not changed:
+        notes.append("nothing to do: no inputs were scaled")
+    return PassResult(after, changed, tuple(notes))
+
+
+def _scale_of(
+    program: Program, site: Site, visit: Visit, otherwise: Otherwise, find: Find
+) -> Tensor | str:
+    if site.folded is None and otherwise == "leave":
+        return "read by more than linear layers, or made by no norm"
+    weights = [program.constants[w.name].encoding.decode() for w in site.weights]
+    return find(site, weights, visit)
 
 
 def scale_inputs(program: Program, function: str, site: Site, s: Tensor) -> None:

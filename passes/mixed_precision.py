@@ -123,7 +123,7 @@ class MixedPrecision(Pass):
         weights = [n for n in find_weights(program) if n in selected]
         forms: dict[str, dict[str, Constant]] = {}
         reasons: dict[str, str] = {}
-        notes = [f"pattern {p!r} matches no constant" for p in selected.idle(program.constants)]
+        notes = selected.idle_notes(program.constants)
         for text in self.menu:
             step = parse_pass(text)
             step.requires(program)

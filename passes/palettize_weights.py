@@ -9,7 +9,6 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from edgec.context import NOTHING, Context
-from edgec.errors import PassError
 from edgec.ir import DType, Encoding, Exactness, Lut, Program, Sparse
 from edgec.ir.encodings.rows import from_rows, rows_shape, to_rows
 from edgec.passes.affine_weights import MOST_OUTLIERS, with_outliers
@@ -18,8 +17,8 @@ from edgec.passes.lookups import counts, hessians_of_outputs
 from edgec.passes.numerics.gptq import Hessian
 from edgec.passes.numerics.palette import Layout, Method
 from edgec.passes.numerics.palette_walk import Made, palettes
-from edgec.passes.weight_pass import Account, WeightPass
-from edgec.passes.weights import Weight, find_weights
+from edgec.passes.weight_pass import Account, WeightPass, refuse_misfits
+from edgec.passes.weights import Weight
 from edgec.transform import PassResult
 
 UNSEEN = 0.1  # lookups that every row of a table is taken to have beside those of the data
@@ -127,16 +126,8 @@ class PalettizeWeights(WeightPass):
 
     def requires(self, program: Program) -> None:
         if self.misfits == "fail":
-            weights = (w for n, w in find_weights(program).items() if n in self.selected)
-            found = ((w, program.constants[w.name].encoding) for w in weights)
-            wrong = [
-                f"@{w.name}: {m}"
-                for w, e in found
-                if not self.too_small(e.numel) and (m := self.misfit(e))
-            ]
-            if wrong:
-                do = "set misfits, skip, or what does not divide"
-                raise PassError(self.name, "; ".join(wrong), "", do)
+            do = "set misfits, skip, or what does not divide"
+            refuse_misfits(self, program, lambda stored, _: self.misfit(stored), do)
 
     def misfit(self, stored: Encoding) -> str:
         """What does not divide the weight; "" where all does."""

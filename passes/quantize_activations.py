@@ -59,7 +59,7 @@ class QuantizeActivations(Pass):
         used = context.calls(self.name)
         after = program.copy()
         selected = Selection(self.include, self.skip)
-        notes = [f"pattern {p!r} matches no constant" for p in selected.idle(program.constants)]
+        notes = selected.idle_notes(program.constants)
         changed = False
         for name, graph in after.graphs.items():
             chosen = {

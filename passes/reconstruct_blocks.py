@@ -112,9 +112,7 @@ class _Work:
 
     def __post_init__(self) -> None:
         selected = Selection(self.options.include, self.options.skip)
-        self.notes += [
-            f"pattern {p!r} matches no constant" for p in selected.idle(self.program.constants)
-        ]
+        self.notes += selected.idle_notes(self.program.constants)
         self.names = set(learned(self.program, selected))
         self.missing = [
             n for n in sorted(self.names) if _compressed(self.program, n) and not self._known(n)

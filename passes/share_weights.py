@@ -51,9 +51,7 @@ class ShareWeights(WeightPass):
 
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
         after, errors = program.copy(), dict[str, float]()
-        notes = [
-            f"pattern {p!r} matches no constant" for p in self.selected.idle(program.constants)
-        ]
+        notes = self.selected.idle_notes(program.constants)
         after = rename_constants(after, _equal(self._chosen(after)))
         if self.transposed:
             for old, kept in _turned(after, self._chosen(after)):

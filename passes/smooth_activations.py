@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from edgec.context import NOTHING, Context
 from edgec.ir import Encoding, Exactness, Program
-from edgec.passes.input_scaling import Otherwise, Site, Sites, scale_inputs
+from edgec.passes.input_scaling import Otherwise, Site, scale_sites
 from edgec.passes.numerics.smoothing import smoothing
-from edgec.passes.stream import Visit, visits
+from edgec.passes.stream import Visit
 from edgec.passes.weight_pass import WeightPass
 from edgec.passes.weights import Weight
 from edgec.transform import PassResult
@@ -53,43 +54,17 @@ class SmoothActivations(WeightPass):
         return wrong
 
     def apply(self, program: Program, context: Context = NOTHING) -> PassResult:
-        used = context.calls(self.name)
-        after = program.copy()
-        notes = [
-            f"pattern {p!r} matches no constant" for p in self.selected.idle(program.constants)
-        ]
-        changed = False
-        for function, calls in used.items():
-            sites = Sites(program, function, self._chosen)
-            for visit in visits(program, function, calls, context.steps):
-                if site := sites.first_at(visit.node):
-                    changed |= self._smooth(after, function, site, visit, notes)
-        if not changed:
-            notes.append("nothing to do: no inputs were scaled")
-        return PassResult(after, changed, tuple(notes))
+        return scale_sites(self, self.otherwise, program, context, self._chosen, self._scale)
 
     def _chosen(self, weight: Weight, stored: Encoding) -> bool:
         return weight.name in self.selected and not self.too_small(stored.numel)
 
-    def _smooth(
-        self, after: Program, function: str, site: Site, visit: Visit, notes: list[str]
-    ) -> bool:
-        """Scale one value; whether that was done."""
-        name = site.value
-        if site.folded is None and self.otherwise == "leave":
-            notes.append(f"%{name}: read by more than linear layers, or made by no norm; left")
-            return False
+    def _scale(self, site: Site, weights: Sequence[Tensor], visit: Visit) -> Tensor | str:
+        """s of one value, or why it has none."""
         magnitude = _magnitude(visit)
         if magnitude is None or not bool(magnitude.isfinite().all()):
-            why = "NaN or infinite" if magnitude is not None else "empty in all calls"
-            notes.append(f"%{name}: {why}; left")
-            return False
-        weights = [after.constants[w.name].encoding.decode() for w in site.weights]
-        s = smoothing(magnitude, weights, self.alpha)
-        if bool((s == 1).all()):
-            return False
-        scale_inputs(after, function, site, s)
-        return True
+            return "NaN or infinite" if magnitude is not None else "empty in all calls"
+        return smoothing(magnitude, weights, self.alpha)
 
 
 def _magnitude(visit: Visit) -> Tensor | None:

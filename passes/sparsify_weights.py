@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from edgec.context import NOTHING, Context
-from edgec.errors import PassError
 from edgec.ir import Dense, Encoding, Exactness, Outliers, Program, Sparse
 from edgec.ir.encodings.rows import from_rows, to_rows
 from edgec.ir.encodings.sparse import elementwise
@@ -20,8 +19,8 @@ from edgec.passes.numerics.gptq import Hessian, inverse_factor
 from edgec.passes.numerics.least_squares import fitted
 from edgec.passes.numerics.sparsegpt import sparsegpt
 from edgec.passes.numerics.sparsity import Pattern, Rule, greatest, magnitude, removed, wanda
-from edgec.passes.weight_pass import Account, WeightPass
-from edgec.passes.weights import Weight, find_weights
+from edgec.passes.weight_pass import Account, WeightPass, refuse_misfits
+from edgec.passes.weights import Weight
 from edgec.transform import PassResult
 
 
@@ -93,14 +92,7 @@ class SparsifyWeights(WeightPass):
 
     def requires(self, program: Program) -> None:
         if self.misfits == "fail":
-            weights = (w for n, w in find_weights(program).items() if n in self.selected)
-            wrong = [
-                f"@{w.name}: {m}"
-                for w in weights
-                if (m := self.misfit(program.constants[w.name].encoding, w))
-            ]
-            if wrong:
-                raise PassError(self.name, "; ".join(wrong), "", "set misfits, pattern or skip")
+            refuse_misfits(self, program, self.misfit, "set misfits, pattern or skip")
 
     def misfit(self, stored: Encoding, weight: Weight) -> str:
         """How the pattern does not fit a weight that is to be treated; "" where it does."""

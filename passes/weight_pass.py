@@ -71,9 +71,7 @@ class Account:
 
     def __post_init__(self) -> None:
         selected = self.options.selected
-        self.notes += [
-            f"pattern {p!r} matches no constant" for p in selected.idle(self.program.constants)
-        ]
+        self.notes += selected.idle_notes(self.program.constants)
         for name, weight in find_weights(self.program).items():
             if name not in selected:
                 continue
@@ -110,6 +108,24 @@ class Account:
         ]
         if done and not self.errors:
             self.notes.append(f"nothing to do: no weight was {done}")
+
+
+def refuse_misfits(
+    options: WeightPass, program: Program, misfit: Callable[[Encoding, Weight], str], do: str
+) -> None:
+    """Raise PassError that names every selected weight with a misfit; do: how to go on.
+
+    Those that are too small to be treated have none.
+    """
+    weights = (w for n, w in find_weights(program).items() if n in options.selected)
+    found = ((w, program.constants[w.name].encoding) for w in weights)
+    wrong = [
+        f"@{w.name}: {m}"
+        for w, stored in found
+        if not options.too_small(stored.numel) and (m := misfit(stored, w))
+    ]
+    if wrong:
+        raise PassError(options.name, "; ".join(wrong), "", do)
 
 
 def is_sparse_dense(stored: Encoding) -> bool:

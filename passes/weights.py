@@ -128,3 +128,7 @@ class Selection:
         known = list(names)
         patterns = (*self.include, *self.skip)
         return [p for p in patterns if not any(fnmatchcase(n, p) for n in known)]
+
+    def idle_notes(self, names: Iterable[str]) -> list[str]:
+        """What a pass says of them."""
+        return [f"pattern {p!r} matches no constant" for p in self.idle(names)]
