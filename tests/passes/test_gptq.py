@@ -253,14 +253,19 @@ def test_functions_without_calls_do_not_matter():
 
 
 # ------------------------------------------------------------------ what is not rounded so
-def test_what_has_no_single_product_is_rounded_to_nearest_and_told():
+def grouped_and_recurrent() -> Program:
+    """Weights that no one product meets: of a convolution in groups, and of an lstm."""
     b = builder(x=(BATCH, 16, 24))
     groups = Conv(stride=(1,), padding=((1, 1),), dilation=(1,), groups=4)
     x = b.emit(groups, b.input("x"), b.constant(tensor(16, 4, 3), "grouped"), None)
     state = b.full(shape=(1, BATCH, 8), value=0.0, dtype=DType.F32)
     op = Lstm(hidden=8, layers=1, bidirectional=False, bias=False)
     weights = [b.constant(tensor(32, k), n) for n, k in [("ih", 24), ("hh", 8)]]
-    program = program_of(b, b.emit(op, x, state, state, *weights)[0])
+    return program_of(b, b.emit(op, x, state, state, *weights)[0])
+
+
+def test_what_has_no_single_product_is_rounded_to_nearest_and_told():
+    program = grouped_and_recurrent()
     after, record = apply(program, calls(2, 16, 24), group=0, min_numel=1)
     assert record.notes == tuple(
         f"@{name}: no product with calibration data; rounded to nearest"

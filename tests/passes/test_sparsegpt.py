@@ -9,7 +9,7 @@ import torch
 
 from edgec.errors import PassError
 from edgec.interpreter import Interpreter
-from edgec.ir import Affine, Program, Sparse
+from edgec.ir import Affine
 from edgec.ir.encodings.rows import to_rows
 from edgec.ops.conv import Conv
 from edgec.passes import parse_pass, parse_pipeline
@@ -31,20 +31,9 @@ from tests.passes.test_gptq import (
     tied_program,
     two_layers,
 )
+from tests.passes.test_sparsify_weights import apply, sparse
 
 INT4 = "pattern=two_four,bits=4,group=16"
-
-
-def apply(program: Program, *specs: str, data):
-    """Through the pipeline, so that every contract of a pass is checked on the way."""
-    given = data if isinstance(data, dict) else {"main": data}
-    return parse_pipeline(specs).run(program, calibration=given)
-
-
-def sparse(program: Program, name: str) -> Sparse:
-    stored = program.constants[name].encoding
-    assert isinstance(stored, Sparse)
-    return stored
 
 
 def test_masks_and_codes_are_stored_together():

@@ -10,10 +10,9 @@ import torch
 
 from edgec.errors import PassError
 from edgec.interpreter import Interpreter
-from edgec.ir import Affine, Constant, Dense, DType, Program, Sparse
+from edgec.ir import Affine, Constant, Dense, Program, Sparse
 from edgec.ir.encodings.rows import to_rows
 from edgec.ops.conv import Conv
-from edgec.ops.recurrent import Lstm
 from edgec.passes import parse_pass, parse_pipeline
 from edgec.passes.numerics.gptq import Hessian
 from edgec.passes.numerics.sparsegpt import sparsegpt
@@ -25,6 +24,7 @@ from tests.passes.test_gptq import (
     builder,
     calls,
     deviation,
+    grouped_and_recurrent,
     ids,
     product,
     program_of,
@@ -147,13 +147,7 @@ def test_what_no_data_reach_goes_by_magnitude_and_is_told():
 
 
 def test_convolutions_in_groups_and_recurrent_layers_go_by_magnitude():
-    b = builder(x=(BATCH, 16, 24))
-    groups = Conv(stride=(1,), padding=((1, 1),), dilation=(1,), groups=4)
-    x = b.emit(groups, b.input("x"), b.constant(tensor(16, 4, 3), "grouped"), None)
-    state = b.full(shape=(1, BATCH, 8), value=0.0, dtype=DType.F32)
-    op = Lstm(hidden=8, layers=1, bidirectional=False, bias=False)
-    weights = [b.constant(tensor(32, k), n) for n, k in [("ih", 24), ("hh", 8)]]
-    program = program_of(b, b.emit(op, x, state, state, *weights)[0])
+    program = grouped_and_recurrent()
     spec = "sparsify-weights{score=wanda,min_numel=1,pattern=two_four}"
     after, (record,) = apply(program, spec, data=calls(2, 16, 24))
     assert record.notes == tuple(
