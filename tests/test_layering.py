@@ -27,7 +27,7 @@ LINKED = ("passes", "targets", "runtime", "models")
 # lower layers; units of one layer know nothing of each other.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"pieces"}),
+    frozenset({"patterns", "pieces"}),
     frozenset({"measure", "records", "runtime", "tokenizer", "userfunction"}),
     frozenset({"ir", "comparison"}),
     frozenset({"sequences"}),

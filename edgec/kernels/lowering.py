@@ -1,0 +1,83 @@
+"""TVM's lowering of kernels to the raw C ABI: nothing of the TVM runtime is referenced.
+
+TVM's default pipeline without MakePackedAPI (the C signature is the parameter list), StorageRewrite
+and the passes for GPUs. A scratch buffer that is too large for the stack, or T.parallel, stops the
+build: kernels get room in their workspace, and callers split the range of items.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+import tvm_ffi
+from tvm import s_tir, tirx
+from tvm.tirx import compilation_pipeline
+
+PIPELINE = "edgec_raw"
+
+#: Scratch of constant size up to here stays in the stack frame.
+_STACK_BYTES = 16384
+
+
+def _promote_small_allocations() -> Any:
+    """PrimFunc pass: constant-size allocations become stack slots, which LLVM can promote.
+
+    It covers buffers that a Schedule made, which cannot be annotated as `Body.registers` does.
+    """
+
+    def promote(alloc: Any) -> Any:
+        buffer, items = alloc.buffer, 1
+        for extent in buffer.shape:
+            if not isinstance(extent, tirx.IntImm):
+                return alloc
+            items *= int(extent)
+        if items * 8 > _STACK_BYTES:
+            return alloc
+        return tirx.AllocBuffer(buffer, {"disable_lower_builtin": tirx.IntImm("bool", 1)})
+
+    @tirx.transform.prim_func_pass(opt_level=0, name="edgec.PromoteSmallAllocations")
+    def run(func: Any, _module: Any, _context: Any) -> Any:
+        body = tvm_ffi.structural_map(func.body, (tirx.AllocBuffer, promote), order="post")
+        return func.with_body(body)
+
+    return run
+
+
+def _pipeline() -> Any:
+    lowering = tvm.ir.transform.Sequential(
+        [
+            s_tir.transform.CanonicalizeLoop(),
+            s_tir.transform.LowerInitBlock(),
+            s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+            s_tir.transform.ConvertBlocksToOpaque(),
+            s_tir.transform.CompactBufferAllocation(),
+            s_tir.transform.LowerMatchBuffer(),
+            s_tir.transform.StmtSimplify(),
+            s_tir.transform.LowerOpaqueBlock(),
+            tirx.transform.FlattenBuffer(),
+            tirx.transform.NarrowDataType(32),
+            s_tir.transform.LoopPartition(),
+            tirx.transform.VectorizeLoop(True),
+            tirx.transform.UnrollLoop(),
+            s_tir.transform.RenormalizeSplitPattern(),
+            tirx.transform.StmtSimplify(),
+            tirx.transform.RemoveNoOp(),
+            s_tir.transform.RewriteUnsafeSelect(),
+            tirx.transform.CommonSubexprElim(),
+            tirx.transform.VerifyMemory(),
+        ]
+    )
+
+    @tvm.transform.module_pass(opt_level=0)
+    def run(module: Any, _context: Any) -> Any:
+        return _promote_small_allocations()(lowering(module))
+
+    return (
+        run,
+        compilation_pipeline.finalize_host_passes,
+        compilation_pipeline.finalize_device_passes,
+    )
+
+
+compilation_pipeline.register_tir_pipeline(PIPELINE, _pipeline)
