@@ -51,7 +51,7 @@ class Body:
             if isinstance(p, Pointer):
                 self._pointers[p.name] = (T.arg(p.name, T.handle(p.dtype)), p)
             else:
-                self._sizes[p.name] = T.arg(p.name, T.var(p.dtype))
+                self._sizes[p.name] = T.arg(p.name, getattr(T, p.dtype)())
         self._workspace = T.arg("workspace", T.handle("float32"))
         self.begin = T.arg("begin", T.int32())
         self.end = T.arg("end", T.int32())

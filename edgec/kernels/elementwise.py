@@ -1,0 +1,360 @@
+"""What one step of a chain computes, as a TIR expression, and the kernel of fused groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tvm import tirx as tir
+from tvm.script.ir_builder import tirx as T
+
+from edgec.ir import dims
+from edgec.ir.dims import Dim
+from edgec.kernels import scalars
+from edgec.kernels.body import Body
+from edgec.kernels.instruction_sets import InstructionSet
+from edgec.kernels.kernel import Kernel, Pointer, Size
+from edgec.kernels.steps import Step
+
+Select = tir.Select
+Scalar = Callable[..., Any]  # (op, *operands) -> expression of the operands' dtype
+
+#: Elements of one item where all axes are one.
+BLOCK = 4096
+
+
+def const(value: float, dtype: str) -> Any:
+    return tir.const(value, dtype)
+
+
+def dtype_of(x: Any) -> str:
+    """Element type of an expression."""
+    return str(x.ty.dtype)
+
+
+def _like(value: float, x: Any) -> Any:
+    return const(value, dtype_of(x))
+
+
+def _is_float(x: Any) -> bool:
+    return dtype_of(x).startswith("float")
+
+
+def _function(name: str) -> Scalar:
+    """f32 by the vectorizable form, f64 by libm."""
+
+    def value(_op: Any, x: Any) -> Any:
+        return getattr(scalars if dtype_of(x) == "float32" else T, name)(x)
+
+    return value
+
+
+def _sigmoid(_op: Any, x: Any) -> Any:
+    one = _like(1, x)
+    return scalars.sigmoid(x) if dtype_of(x) == "float32" else one / (one + T.exp(-x))
+
+
+def _exp(x: Any) -> Any:
+    return _function("exp")(None, x)
+
+
+def _minimum(_op: Any, a: Any, b: Any) -> Any:
+    small = Select(b < a, b, a)  # NaN in a stays
+    return Select(T.isnan(b), b, small) if _is_float(a) else small
+
+
+def _maximum(_op: Any, a: Any, b: Any) -> Any:
+    large = Select(a < b, b, a)
+    return Select(T.isnan(b), b, large) if _is_float(a) else large
+
+
+def _relu(_op: Any, x: Any) -> Any:
+    return Select(x < _like(0, x), _like(0, x), x)  # NaN stays
+
+
+def _clamp(op: Any, x: Any) -> Any:
+    if op.min is not None:
+        x = Select(x < _like(op.min, x), _like(op.min, x), x)
+    if op.max is not None:
+        x = Select(x > _like(op.max, x), _like(op.max, x), x)
+    return x
+
+
+def _sign(_op: Any, x: Any) -> Any:
+    zero, one = _like(0, x), _like(1, x)
+    return Select(x > zero, one, zero) - Select(x < zero, one, zero)
+
+
+def _floor_div(_op: Any, a: Any, b: Any) -> Any:
+    """As torch: floats by the exact remainder, integers without the traps of the machine."""
+    if _is_float(a):
+        rest = T.fmod(a, b)
+        zero, one = _like(0, a), _like(1, a)
+        quotient = (a - rest) / b
+        other = tir.And(tir.NE(rest, zero), tir.NE(b < zero, rest < zero))
+        whole = quotient - Select(other, one, zero)
+        floor = T.floor(whole)
+        floor = floor + Select(whole - floor > _like(0.5, a), one, zero)
+        return Select(tir.EQ(b, zero), a / b, floor)
+    return _guarded(a, b, tir.floordiv, -a)
+
+
+def _mod(_op: Any, a: Any, b: Any) -> Any:
+    if _is_float(a):
+        rest, zero = T.fmod(a, b), _like(0, a)
+        other = tir.And(tir.NE(rest, zero), tir.NE(b < zero, rest < zero))
+        return rest + Select(other, b, zero)
+    return _guarded(a, b, tir.floormod, _like(0, a))
+
+
+def _guarded(a: Any, b: Any, divide: Any, by_minus_one: Any) -> Any:
+    """Integer division whose divisors 0 (the result is 0) and -1 (which overflows) do not trap."""
+    zero, one = _like(0, a), _like(1, a)
+    traps = tir.Or(tir.EQ(b, zero), tir.EQ(b, _like(-1, b)))
+    made = divide(a, Select(traps, one, b))
+    return Select(traps, Select(tir.EQ(b, zero), zero, by_minus_one), made)
+
+
+def _pow(_op: Any, a: Any, b: Any) -> Any:
+    if _is_float(a):
+        return T.pow(a, b)
+    return T.cast(T.pow(T.cast(a, "float64"), T.cast(b, "float64")), dtype_of(a))
+
+
+def _softplus(op: Any, x: Any) -> Any:
+    t = x * _like(op.beta, x)
+    zero = _like(0, x)
+    tail = _function("log")(None, _like(1, x) + _exp(-T.abs(t)))
+    soft = (Select(t < zero, zero, t) + tail) / _like(op.beta, x)
+    return Select(t > _like(op.threshold, x), x, soft)
+
+
+def _gelu(op: Any, x: Any) -> Any:
+    if op.approximate == "sigmoid":
+        return x * _sigmoid(None, x * _like(1.702, x))
+    if op.approximate == "tanh":
+        cubic = x * x * x * _like(0.044715, x)
+        inner = _function("tanh")(None, (x + cubic) * _like(math.sqrt(2 / math.pi), x))
+    else:
+        inner = _function("erf")(None, x * _like(math.sqrt(0.5), x))
+    return x * _like(0.5, x) * (inner + _like(1, x))
+
+
+def _elu(op: Any, x: Any) -> Any:
+    zero = _like(0, x)
+    below = _like(op.alpha, x) * (_exp(Select(x < zero, x, zero)) - _like(1, x))
+    return Select(x > zero, x, below)
+
+
+def _hardsigmoid(_op: Any, x: Any) -> Any:
+    shifted = x + _like(3, x)
+    shifted = Select(shifted < _like(0, x), _like(0, x), shifted)
+    return Select(shifted > _like(6, x), _like(6, x), shifted) / _like(6, x)
+
+
+def _above_zero(x: Any, otherwise: Any) -> Any:
+    return Select(x > _like(0, x), x, otherwise)
+
+
+#: Name of an op -> expression. Comparisons and logic give and take "bool".
+SCALARS: dict[str, Scalar] = {
+    "neg": lambda op, x: -x,
+    "abs": lambda op, x: T.abs(x),
+    "sign": _sign,
+    "floor": lambda op, x: T.floor(x),
+    "ceil": lambda op, x: T.ceil(x),
+    "round": lambda op, x: T.nearbyint(x),
+    "exp": _function("exp"),
+    "log": _function("log"),
+    "sqrt": lambda op, x: T.sqrt(x),
+    "rsqrt": lambda op, x: _like(1, x) / T.sqrt(x),
+    "reciprocal": lambda op, x: _like(1, x) / x,
+    "sin": _function("sin"),
+    "cos": _function("cos"),
+    "tanh": _function("tanh"),
+    "erf": _function("erf"),
+    "add": lambda op, a, b: a + b,
+    "sub": lambda op, a, b: a - b,
+    "mul": lambda op, a, b: a * b,
+    "div": lambda op, a, b: a / b,
+    "floor_div": _floor_div,
+    "mod": _mod,
+    "pow": _pow,
+    "minimum": _minimum,
+    "maximum": _maximum,
+    "relu": _relu,
+    "sigmoid": _sigmoid,
+    "silu": lambda op, x: x * _sigmoid(None, x),
+    "hardsigmoid": _hardsigmoid,
+    "hardswish": lambda op, x: x * _hardsigmoid(None, x),
+    "softplus": _softplus,
+    "gelu": _gelu,
+    "elu": _elu,
+    "leaky_relu": lambda op, x: _above_zero(x, x * _like(op.slope, x)),
+    "prelu": lambda op, x, w: _above_zero(x, w * x),
+    "clamp": _clamp,
+    "eq": lambda op, a, b: tir.EQ(a, b),
+    "ne": lambda op, a, b: tir.NE(a, b),
+    "lt": lambda op, a, b: a < b,
+    "le": lambda op, a, b: a <= b,
+    "gt": lambda op, a, b: a > b,
+    "ge": lambda op, a, b: a >= b,
+    "logical_not": lambda op, x: tir.Not(x),
+    "logical_and": lambda op, a, b: tir.And(a, b),
+    "logical_or": lambda op, a, b: tir.Or(a, b),
+    "logical_xor": lambda op, a, b: tir.NE(T.cast(a, "int32"), T.cast(b, "int32")),
+    "where": lambda op, c, a, b: Select(c, a, b),
+}
+
+
+def step_value(step: Step, operands: Sequence[Any]) -> Any:
+    """The expression of one step, in the dtype that its values are computed in.
+
+    Half precision is computed in f32 and rounded to its own type by each step.
+    """
+    name = step.op.name
+    if name == "full":
+        return const(getattr(step.op, "value"), computed_in(step.dtype))
+    if name == "cast":
+        value = operands[0]
+        if step.dtype == "bool":
+            return value if dtype_of(value) == "bool" else tir.NE(value, _like(0, value))
+        value = T.cast(value, computed_in(step.dtype))
+    else:
+        value = SCALARS[name](step.op, *operands)
+    return _rounded(value, step.dtype)
+
+
+def computed_in(dtype: str) -> str:
+    return "float32" if dtype in ("float16", "bfloat16") else dtype
+
+
+def _rounded(value: Any, dtype: str) -> Any:
+    """A value of a half precision type, which is held in f32."""
+    if dtype in ("float16", "bfloat16"):
+        return from_storage(to_storage(value, dtype), dtype)
+    return value
+
+
+def storage(dtype: str) -> str:
+    """Element type of a buffer: truth values are bytes, bf16 is handled as its bits."""
+    return {"bool": "uint8", "bfloat16": "uint16"}.get(dtype, dtype)
+
+
+def from_storage(value: Any, dtype: str) -> Any:
+    """An element of a buffer as what it is computed in."""
+    if dtype == "bool":
+        return tir.NE(value, const(0, "uint8"))
+    if dtype == "float16":
+        return T.cast(value, "float32")
+    if dtype == "bfloat16":
+        return T.reinterpret("float32", T.cast(value, "uint32") << const(16, "uint32"))
+    return value
+
+
+def to_storage(value: Any, dtype: str) -> Any:
+    """A computed value as an element of a buffer; bf16 is rounded to nearest, ties to even."""
+    if dtype == "bool":
+        return T.cast(value, "uint8")
+    if dtype == "float16":
+        return T.cast(value, "float16")
+    if dtype == "bfloat16":
+        bits = T.reinterpret("uint32", value)
+        up = const(0x7FFF, "uint32") + ((bits >> const(16, "uint32")) & const(1, "uint32"))
+        rounded = T.cast((bits + up) >> const(16, "uint32"), "uint16")
+        return Select(T.isnan(value), const(0x7FC0, "uint16"), rounded)
+    return value
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An operand of a fused group: element type, and along which axes it has an extent."""
+
+    dtype: str
+    axes: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Elementwise(Kernel):
+    """y[i_0, .., i_r] = chain(x_0[..], x_1[..], ...), every operand broadcast along some axes.
+
+    operands   each is row-major over the axes that it has
+    steps      the last one is stored
+    Sizes      n0, n1, ...: extents of the axes
+    Items      blocks of BLOCK elements with one axis, else rows along the last axis
+    """
+
+    family: ClassVar[str] = "elementwise"
+
+    rank: int
+    operands: tuple[Operand, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def result(self) -> str:
+        return self.steps[-1].dtype
+
+    def parameters(self) -> tuple[Pointer | Size, ...]:
+        inputs = [Pointer(f"x{i}", storage(o.dtype)) for i, o in enumerate(self.operands)]
+        sizes = [Size(f"n{a}") for a in range(self.rank)]
+        return (*inputs, Pointer("y", storage(self.result), output=True), *sizes)
+
+    def items(self, sizes: Mapping[str, Dim]) -> Dim:
+        if self.rank == 1:
+            return dims.floordiv(dims.normal(sizes["n0"] + BLOCK - 1), BLOCK)
+        return dims.product([sizes[f"n{a}"] for a in range(self.rank - 1)])
+
+    def emit(self, body: Body, isa: InstructionSet) -> None:
+        extents = [body[f"n{a}"] for a in range(self.rank)]
+        views = [body.buffer(f"x{i}") for i in range(len(self.operands))]
+        y = body.buffer("y")
+        with body.items() as item:
+            outer = self._outer(body, item, extents)
+            last = extents[-1]
+            count = last
+            if self.rank == 1:
+                count = body.let(T.min(last - item * BLOCK, body.i32(BLOCK)))
+            starts = [body.let(self._start(o, outer, extents)) for o in self.operands]
+            start = body.let(item * BLOCK if self.rank == 1 else item * last)
+
+            def element(i: Any) -> None:
+                loaded = [
+                    from_storage(v[s + i if o.axes[-1] else s], o.dtype)
+                    for v, s, o in zip(views, starts, self.operands, strict=True)
+                ]
+                body.store(y, to_storage(self._value(loaded), self.result), start + i)
+
+            lanes = isa.lanes
+            with body.loop(0, count // lanes) as v:
+                with body.vector(lanes) as lane:
+                    element(v * lanes + lane)
+            with body.loop(0, count % lanes) as i:
+                element(count // lanes * lanes + i)
+
+    def _outer(self, body: Body, item: Any, extents: Sequence[Any]) -> list[Any]:
+        """Indices of all axes but the last; with one axis, the block's first element."""
+        if self.rank == 1:
+            return [item * BLOCK]
+        index: list[Any] = []
+        for extent in reversed(extents[:-1]):
+            index.insert(0, item % extent if len(index) < self.rank - 2 else item)
+            item = item // extent if len(index) < self.rank - 1 else item
+        return [body.let(i) for i in index]
+
+    def _start(self, operand: Operand, outer: Sequence[Any], extents: Sequence[Any]) -> Any:
+        """Offset of an operand's element at the start of a row."""
+        if self.rank == 1:
+            return outer[0] if operand.axes[0] else const(0, "int32")
+        offset = const(0, "int32")
+        for index, extent, present in zip(outer, extents, operand.axes, strict=False):
+            if present:
+                offset = offset * extent + index
+        return offset * extents[-1] if operand.axes[-1] else offset
+
+    def _value(self, loaded: list[Any]) -> Any:
+        values = list(loaded)
+        for step in self.steps:
+            values.append(step_value(step, [values[i] for i in step.inputs]))
+        return values[-1]
