@@ -1,1 +1,1 @@
-"""The native runtime and its Python loader."""
+"""The native runtime: a small C library beside compiled models, its file format and its loader."""

@@ -48,6 +48,9 @@ typedef enum edgec_status {
 /* "EDGEC_BUSY" for EDGEC_BUSY; "EDGEC_?" for a number that is none. */
 const char *edgec_status_name(edgec_status status);
 
+/* What the status means, without the values of the case. */
+const char *edgec_status_text(edgec_status status);
+
 typedef enum edgec_dtype {
   EDGEC_F64, EDGEC_F32, EDGEC_F16, EDGEC_BF16, EDGEC_I64, EDGEC_I32, EDGEC_I16, EDGEC_I8,
   EDGEC_U8, EDGEC_BOOL
@@ -130,11 +133,14 @@ edgec_status edgec_create(const edgec_model *model, const char *weights_path,
                           const edgec_options *options, edgec_instance **out, char *error);
 void edgec_destroy(edgec_instance *self); /* NULL is fine */
 
-/* Text of the last failure of this instance, "" before the first. */
+/* Text of the last failure of this instance, "" before the first. EDGEC_BUSY leaves it as it is, since
+ * the thread that is inside may be writing it; so does a NULL instance. */
 const char *edgec_last_error(const edgec_instance *self);
 
-/* Run function `index`: checks dims, null and misaligned pointers, takes the instance for the
- * calling thread, calls `run`. Inputs and outputs in the order of the description. */
+/* Run function `index`: takes the instance for the calling thread, checks dims, null and misaligned
+ * pointers, calls `run`. Inputs and outputs in the order of the description; a pointer may be NULL
+ * for a state (see edgec_state) and for a tensor without elements. A pointer has to be a multiple of
+ * its element's size. */
 edgec_status edgec_call(edgec_instance *self, int32_t index, const int64_t *dims,
                         const void *const *inputs, void *const *outputs);
 
@@ -148,6 +154,10 @@ typedef struct edgec_profile {
 const edgec_profile *edgec_profile_of(const edgec_instance *self);
 const char *edgec_variant_of(const edgec_instance *self);
 
+/* The model that is linked into this library or program: the generated source defines it, the check
+ * program and the loaders ask for it. */
+const edgec_model *edgec_model_of(void);
+
 /* ---------------------------------------------------------------- for the generated source */
 /* Work on items [begin, end) of a kernel; `workspace` is this thread's own. */
 typedef void (*edgec_task)(const void *arguments, int32_t begin, int32_t end, void *workspace);
@@ -160,7 +170,10 @@ const void *edgec_kernels(const edgec_instance *self);          /* of the varian
 void edgec_parallel(edgec_instance *self, int32_t kernel, edgec_task task, const void *arguments,
                     int32_t items, int32_t grain);
 
-/* Set the last error; returns `status`. printf's format. */
+/* Set the last error; returns `status`. printf's format (in WebAssembly %s %c %d %u %x, l, ll, z). */
+#if defined(__GNUC__)
+__attribute__((format(printf, 3, 4)))
+#endif
 edgec_status edgec_fail(edgec_instance *self, edgec_status status, const char *format, ...);
 
 /* EDGEC_OK where all `count` indices lie in [low, high), else a text that names the first misfit. */
