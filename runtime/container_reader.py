@@ -71,8 +71,15 @@ def parse_container(
         raise FormatError(where, "bytes behind the names", "zeros up to the payload")
     if verify and hashlib.sha256(payload).digest() != payload_hash:
         raise FormatError(where, "a damaged payload", "the hash of the header", "copy it again")
-    texts = [_read_text(text, where) for text in (model, producer)]
-    return Container(found, *texts, payload_hash, entries, places, len(content))
+    return Container(
+        found,
+        _read_text(model, where),
+        _read_text(producer, where),
+        payload_hash,
+        entries,
+        places,
+        len(content),
+    )
 
 
 def _read_front(content: bytes, where: str) -> tuple[bytes, int, int, int, int, int, bytes]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from edgec.errors import FormatError
 from edgec.runtime.container import (
@@ -52,7 +51,7 @@ def write_container(
     with path.open("wb") as file:
         file.write(header)
         for entry, place in zip(listed, places, strict=True):
-            file.write(memoryview(_bytes_of(entry)))
+            file.write(_bytes_of(entry))
             file.write(bytes(round_up(place.bytes) - place.bytes))
     return Container(
         kind,
@@ -78,10 +77,10 @@ def _check_entry(entry: Entry) -> None:
         raise FormatError(where, f"rank {entry.data.ndim}", f"rank <= {MAX_RANK}")
 
 
-def _bytes_of(entry: Entry) -> npt.NDArray[np.uint8]:
+def _bytes_of(entry: Entry) -> memoryview:
     """The entry's bytes as they lie in the file; a view where the array already is so."""
     flat = np.ascontiguousarray(entry.data, dtype=STORAGE[entry.dtype]).reshape(-1)
-    return flat.view(np.uint8)
+    return flat.view(np.uint8).data
 
 
 def _places(entries: list[Entry]) -> list[Place]:

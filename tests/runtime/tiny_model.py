@@ -15,7 +15,7 @@ from edgec.runtime.sources import INCLUDE, library_sources
 
 HERE = Path(__file__).resolve().parent
 TABLE = np.arange(16 * 8, dtype=np.float32).reshape(16, 8)
-SCALE = np.float32(0.5)
+SCALE = 0.5
 
 STRICT = ("-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion")
 
