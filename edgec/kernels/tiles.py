@@ -1,0 +1,51 @@
+"""Register tiles and cache blocks of matrix products: data for each instruction set.
+
+All matrix kernels share one inner code (`products.py`); these numbers are all that differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Columns of a panel, the unit in which weights are packed: the same for every instruction set.
+PANEL = 32
+
+#: Rows of an item: a part of a panel is used for so many while it is in the L1 cache. The same for
+#: every instruction set, because callers count items before one is chosen.
+ROWS = 96
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One variant of the inner code.
+
+    rows   rows of the left operand
+    cols   columns of a panel, a divisor of PANEL and a multiple of the lanes
+    split  partial sums of every element, over k modulo `split`: hides latency where there are few
+    """
+
+    rows: int
+    cols: int
+    split: int = 1
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How a product is cut.
+
+    tiles    by falling rows, the last with one row; rows are covered greedily
+    depth    greatest length along k of the part of a panel that is used at a time, a multiple of 4
+    unroll   steps along k in one turn of the innermost loop, a multiple of every `split`
+    """
+
+    tiles: tuple[Tile, ...]
+    depth: int
+    unroll: int = 4
+
+
+AVX512 = Blocking((Tile(12, 32), Tile(8, 32), Tile(4, 32), Tile(2, 32, 2), Tile(1, 32, 4)), 256)
+AVX2 = Blocking((Tile(6, 16), Tile(4, 16), Tile(2, 16, 2), Tile(1, 32, 2)), 256)
+NEON = Blocking((Tile(6, 16), Tile(4, 16), Tile(2, 16), Tile(1, 32)), 256)
+WASM = Blocking((Tile(4, 8), Tile(2, 8), Tile(1, 16)), 256)
+
+BLOCKINGS = {"x86_64_avx512": AVX512, "x86_64_avx2": AVX2, "aarch64": NEON, "wasm32": WASM}
