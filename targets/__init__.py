@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from edgec.target import Target
 
 # Name -> "module:class"; a module is imported when its target is first asked for.
-TARGETS: dict[str, str] = {"onnx": "edgec.targets.onnx:Onnx"}
+TARGETS: dict[str, str] = {
+    "onnx": "edgec.targets.onnx:Onnx",
+    "native": "edgec.targets.native:Native",
+}
 
 _SPEC = re.compile(r"\s*([\w-]+)\s*(?:\{(.*)\})?\s*", re.DOTALL)
 

@@ -72,9 +72,11 @@ class Kernel:
     """Base of all kernels: the fields are what is known when it is compiled, printed in its key.
 
     family   first word of the function's name, set by each class
+    grain    least number of items that are worth a thread of their own
     """
 
     family: ClassVar[str] = ""
+    grain: ClassVar[int] = 1
 
     def parameters(self) -> tuple[Pointer | Size, ...]:
         """All parameters in order, without workspace, begin and end."""

@@ -1,0 +1,40 @@
+"""What the native target takes: every op that has a lowering; the rest is decomposed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgec.ir import DType, Encoding, Op, TensorType
+from edgec.ir.encoding import Dense
+from edgec.ops.movement import Pad
+from edgec.target import NATIVE, Support, Verdict
+from edgec.targets.native.lower import LOWERINGS
+
+
+def op_verdict(op: Op, types: Sequence[TensorType | None]) -> Verdict:
+    """Whether an op over operands of these types has a lowering of its own."""
+    if op.name not in LOWERINGS:
+        return Verdict(Support.DECOMPOSED, "no kernel of its own")
+    if reason := _limit(op, types):
+        return Verdict(Support.DECOMPOSED, reason)
+    return NATIVE
+
+
+def _limit(op: Op, types: Sequence[TensorType | None]) -> str:
+    """Why this instance of an op needs its decomposition; "" where it does not."""
+    match op:
+        case Pad() if op.mode != "constant":
+            return "reflect and edge are gathers"
+    return ""
+
+
+def encoding_verdict(encoding: Encoding) -> Verdict:
+    """How a constant of this encoding is stored."""
+    match encoding:
+        case Dense(as_dtype=None):
+            return NATIVE
+    return Verdict(Support.WIDENED, "decoded at build time")
+
+
+def is_float(dtype: DType) -> bool:
+    return dtype.is_float

@@ -1,0 +1,146 @@
+"""Elementwise ops: chains of one shape become one kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgec.ir import DType, Node, TensorType, dims
+from edgec.ir.dims import Dim, Shape
+from edgec.kernels.elementwise import SCALARS, Elementwise, Operand
+from edgec.kernels.steps import Step
+from edgec.ops.creation import Full
+from edgec.ops.elementwise import Cast
+from edgec.targets.native.lowering import lowers
+from edgec.targets.native.views import View
+from edgec.targets.native.writer import TVM_TYPES, Writer
+
+ELEMENTWISE = (*SCALARS, "cast")
+
+
+@dataclass
+class Chain:
+    """Steps that are gathered for one kernel, over the names of the operands that it loads.
+
+    A value is ("x", i) for operand i or ("s", i) for the result of step i.
+    """
+
+    operands: dict[str, int] = field(default_factory=dict)
+    steps: list[tuple[Step, tuple[tuple[str, int], ...]]] = field(default_factory=list)
+    made: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    def finished(self) -> tuple[Step, ...]:
+        """The steps with values numbered: operands first."""
+        base = len(self.operands)
+
+        def number(value: tuple[str, int]) -> int:
+            return value[1] if value[0] == "x" else base + value[1]
+
+        return tuple(
+            Step(step.op, tuple(number(v) for v in values), step.dtype)
+            for step, values in self.steps
+        )
+
+
+@lowers(*ELEMENTWISE)
+def elementwise(w: Writer, node: Node) -> View:
+    """The node with all it can take in: producers that nobody else reads, of the same shape."""
+    chain = Chain()
+    _gather(w, node, chain)
+    to = w.temporary(node.output.type, node.output.name)
+    _emit(w, chain, to)
+    return to
+
+
+def is_deferred(w: Writer, node: Node) -> bool:
+    """Whether an elementwise node is left to its only user, which is elementwise of its shape."""
+    if node.op.name not in ELEMENTWISE or not w.only_user(node.output.name):
+        return False
+    (user,) = w.users_of(node.output.name)
+    shape = node.output.type.shape
+    return user.op.name in ELEMENTWISE and same_shape(user.output.type.shape, shape)
+
+
+def _gather(w: Writer, node: Node, chain: Chain) -> tuple[str, int]:
+    """Append the steps of a node; what it reads first."""
+    values = tuple(_value(w, name, chain) for name in node.operands)
+    step = Step(node.op, (), TVM_TYPES[node.output.type.dtype])
+    chain.steps.append((step, values))
+    return "s", len(chain.steps) - 1
+
+
+def _value(w: Writer, name: str, chain: Chain) -> tuple[str, int]:
+    if name not in chain.made:
+        chain.made[name] = _new_value(w, name, chain)
+    return chain.made[name]
+
+
+def _new_value(w: Writer, name: str, chain: Chain) -> tuple[str, int]:
+    if (deferred := w.deferred.get(name)) is not None:
+        return _gather(w, deferred, chain)
+    number = w.scalar(name)
+    if number is not None:
+        dtype = w.graph.type(name).dtype
+        literal = Step(Full((), number, dtype), (), TVM_TYPES[dtype])
+        chain.steps.append((literal, ()))
+        return "s", len(chain.steps) - 1
+    return "x", chain.operands.setdefault(name, len(chain.operands))
+
+
+def _emit(w: Writer, chain: Chain, to: View) -> None:
+    views = [_broadcastable(w, name, to.shape) for name in chain.operands]
+    run(w, views, chain.finished(), to)
+
+
+def run(w: Writer, views: list[View], steps: tuple[Step, ...], to: View) -> None:
+    """One call: operands that broadcast to the shape of `to`, which is row-major."""
+    axes = _collapsed([v.type for v in views], to.shape)
+    operands = tuple(
+        Operand(TVM_TYPES[v.type.dtype], tuple(present[i] for _, present in axes))
+        for i, v in enumerate(views)
+    )
+    kernel = Elementwise(len(axes), operands, steps)
+    sizes: dict[str, Dim | float] = {f"n{a}": n for a, (n, _) in enumerate(axes)}
+    w.call(kernel, [*views, to], **sizes)
+
+
+def cast(w: Writer, view: View, dtype: DType) -> View:
+    """A row-major view in another element type."""
+    to = w.temporary(view.type.with_dtype(dtype), view.storage.name)
+    run(w, [view], (Step(Cast(dtype), (0,), TVM_TYPES[dtype]),), to)
+    return to
+
+
+def _broadcastable(w: Writer, name: str, shape: Shape) -> View:
+    """An operand row-major over the axes that it has; a repeated axis is a stride of 0 in the call.
+
+    A view that repeats elements (an expand) is taken without its repetition.
+    """
+    view = w.view(name)
+    if view.is_dense:
+        return view
+    sizes = tuple(1 if s == 0 else n for n, s in zip(view.shape, view.strides, strict=True))
+    shrunk = View(view.storage, view.type.with_shape(*sizes), view.strides, view.offset)
+    return shrunk if shrunk.is_dense else w.dense(name)
+
+
+def _collapsed(types: list[TensorType], shape: Shape) -> list[tuple[Dim, tuple[bool, ...]]]:
+    """(extent, which operands have the axis), adjacent axes of equal use merged."""
+    axes: list[tuple[Dim, tuple[bool, ...]]] = []
+    for a, n in enumerate(shape):
+        if n == 1:
+            continue
+        present = tuple(_has_axis(t, a - len(shape), n) for t in types)
+        if axes and axes[-1][1] == present:
+            axes[-1] = (dims.normal(axes[-1][0] * n), present)
+        else:
+            axes.append((n, present))
+    return axes or [(1, tuple(True for _ in types))]
+
+
+def _has_axis(type: TensorType, axis: int, extent: Dim) -> bool:
+    """Whether an operand has elements along an axis (counted from the back) of the result."""
+    return -axis <= type.rank and type.shape[axis] != 1
+
+
+def same_shape(a: Shape, b: Shape) -> bool:
+    return len(a) == len(b) and all(dims.same(x, y) for x, y in zip(a, b, strict=True))

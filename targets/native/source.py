@@ -1,0 +1,311 @@
+"""The C source of a model: one function per function of the program, one call per kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import edgec
+from edgec.ir import dims
+from edgec.ir.dims import Dim
+from edgec.kernels import InstructionSet, Kernel, Pointer
+from edgec.kernels.kernel import C_TYPES, Size
+from edgec.targets.native.expressions import PREAMBLE, c_expression, identifier, variable
+from edgec.targets.native.header import model_symbol, parameters
+from edgec.targets.native.lower import Lowered
+from edgec.targets.native.statements import (
+    Call,
+    CheckIndices,
+    Comment,
+    CopyState,
+    Loop,
+    Place,
+    Statement,
+)
+from edgec.targets.native.views import Storage
+
+#: C condition that the CPU has an instruction set.
+SUPPORTED = {
+    "x86_64_avx512": 'return __builtin_cpu_supports("avx512f") && '
+    '__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && '
+    '__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");',
+    "x86_64_avx2": 'return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");',
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the plan and the weights file decided.
+
+    arena          offset of each arena and state storage, bytes
+    weights        offset of each entry in the payload, bytes
+    arena_bytes    whole arena
+    weights_bytes  size of the file
+    weights_hash   SHA-256 of its payload
+    """
+
+    arena: Mapping[Storage, int]
+    weights: Mapping[str, int]
+    arena_bytes: int
+    weights_bytes: int
+    weights_hash: bytes
+
+
+def model_source(
+    name: str,
+    functions: Sequence[Lowered],
+    kernels: Sequence[Kernel],
+    sets: Sequence[InstructionSet],
+    memory: Memory,
+) -> str:
+    """NAME.c for one triple; `sets` are its instruction sets, best first."""
+    numbers = {k: i for i, k in enumerate(kernels)}
+    parts = [
+        f"/* {name}: compiled by edgec {edgec.__version__}. */",
+        f'#include "{name}.h"\n',
+        PREAMBLE,
+        *_kernel_struct(kernels, sets),
+        *(_wrapper(k, i) for k, i in numbers.items()),
+        *(_Function(f, memory).text() for f in functions),
+        *(_description(f) for f in functions),
+        _model(name, functions, kernels, sets, memory),
+        *(_typed(name, f, i) for i, f in enumerate(functions)),
+    ]
+    return "\n".join(parts)
+
+
+# ------------------------------------------------------------------ kernels
+def _kernel_struct(kernels: Sequence[Kernel], sets: Sequence[InstructionSet]) -> Iterator[str]:
+    """Declarations of all kernels, and a table of them for each instruction set."""
+    yield "/* ---- kernels, by instruction set */"
+    for isa in sets:
+        yield from (k.prototype(f"_{isa.name}") for k in kernels)
+    yield "struct kernels {"
+    yield from (f"  {_pointer_type(k)};" for k in kernels)
+    yield "  char none;\n};" if not kernels else "};"
+    for isa in sets:
+        names = ", ".join(f"{k.name}_{isa.name}" for k in kernels) or "0"
+        yield f"static const struct kernels kernels_{isa.name} = {{{names}}};"
+        if isa.name in SUPPORTED:
+            yield f"static int has_{isa.name}(void) {{ {SUPPORTED[isa.name]} }}"
+    yield ""
+
+
+def _pointer_type(kernel: Kernel) -> str:
+    types = [p.c.removesuffix(p.name).strip() for p in kernel.parameters()]
+    return f"void (*{kernel.name})({', '.join([*types, 'void *', 'int32_t', 'int32_t'])})"
+
+
+def _wrapper(kernel: Kernel, number: int) -> str:
+    """The function that programs call: it packs the arguments and splits the items."""
+    name, listed = kernel.name, kernel.parameters()
+    fields = "".join(f" {p.c};" for p in listed)
+    names = ", ".join(p.name for p in listed)
+    passed = ", ".join([*(f"a->{p.name}" for p in listed), "workspace", "begin", "end"])
+    shown = ", ".join(["edgec_instance *self", *(p.c for p in listed), "int64_t items"])
+    return f"""\
+struct {name}_arguments {{ const struct kernels *kernels;{fields} }};
+static void {name}_task(const void *arguments, int32_t begin, int32_t end, void *workspace) {{
+  const struct {name}_arguments *a = arguments;
+  a->kernels->{name}({passed});
+}}
+static void {name}({shown}) {{
+  const struct {name}_arguments a = {{edgec_kernels(self), {names}}};
+  edgec_parallel(self, {number}, {name}_task, &a, (int32_t)items, {kernel.grain});
+}}
+"""
+
+
+# ------------------------------------------------------------------ functions
+class _Function:
+    """The text of one function."""
+
+    def __init__(self, lowered: Lowered, memory: Memory) -> None:
+        self.lowered, self.memory = lowered, memory
+        self.inputs = {s: i for i, s in enumerate(lowered.inputs)}
+        self.outputs = {s: i for i, s in enumerate(lowered.outputs)}
+
+    def text(self) -> str:
+        graph = self.lowered.graph
+        lines = [
+            f"static edgec_status run_{identifier(graph.name)}(edgec_instance *self, "
+            "const int64_t *dims,",
+            "    const void *const *inputs, void *const *outputs) {",
+            *(f"  const int64_t {variable(n)} = dims[{i}];" for i, n in enumerate(graph.dims)),
+            "  unsigned char *const arena = edgec_arena(self);",
+            "  const unsigned char *const weights = edgec_weights(self);",
+            "  edgec_status status = EDGEC_OK;",
+            "  (void)dims; (void)inputs; (void)outputs; (void)arena; (void)weights; (void)status;",
+            *(f"  (void){variable(n)};" for n in graph.dims),
+            *self._statements(self.lowered.statements, "  "),
+            "  return EDGEC_OK;",
+            "}\n",
+        ]
+        return "\n".join(lines)
+
+    def _statements(self, statements: Sequence[Statement], indent: str) -> Iterator[str]:
+        for statement in statements:
+            match statement:
+                case Comment():
+                    yield f"{indent}/* {_comment(statement.text)} */"
+                case Call():
+                    yield indent + self._call(statement)
+                case CopyState():
+                    yield f"{indent}if ({self._base(statement.external)}) {{"
+                    yield f"{indent}  {self._call(statement.call)}"
+                    yield f"{indent}}}"
+                case CheckIndices():
+                    yield indent + self._check(statement)
+                    yield f"{indent}if (status) return status;"
+                case Loop():
+                    v = variable(statement.variable)
+                    count = c_expression(statement.count)
+                    yield f"{indent}for (int64_t {v} = 0; {v} < {count}; ++{v}) {{"
+                    yield from self._statements(statement.body, indent + "  ")
+                    yield f"{indent}}}"
+
+    def _call(self, call: Call) -> str:
+        kernel, places = call.kernel, iter(call.pointers)
+        arguments = ["self"]
+        numbers: dict[str, Dim] = {}
+        for p in kernel.parameters():
+            if isinstance(p, Pointer):
+                arguments.append(self._place(p, next(places)))
+            else:
+                arguments.append(_size(p, call.sizes[p.name]))
+                value = call.sizes[p.name]
+                if not isinstance(value, float):
+                    numbers[p.name] = value
+        items = c_expression(dims.normal(kernel.items(numbers)))
+        return f"{kernel.name}({', '.join([*arguments, items])});"
+
+    def _place(self, parameter: Pointer, place: Place | None) -> str:
+        if place is None:
+            return "0"
+        constant = "" if parameter.output else "const "
+        text = f"({constant}{C_TYPES[parameter.dtype]} *)({self._base(place.storage)})"
+        offset = c_expression(place.offset)
+        return text if offset == "0" else f"{text} + {offset}"
+
+    def _base(self, storage: Storage) -> str:
+        match storage.kind:
+            case "input":
+                return f"inputs[{self.inputs[storage]}]"
+            case "output":
+                return f"outputs[{self.outputs[storage]}]"
+            case "weights":
+                return f"weights + {self.memory.weights[storage.name]}"
+        return f"arena + {self.memory.arena[storage]}"
+
+    def _check(self, check: CheckIndices) -> str:
+        width = "i64" if check.is_i64 else "i32"
+        kind = Pointer("x", "int64" if check.is_i64 else "int32")
+        numbers = ", ".join(c_expression(d) for d in (check.count, check.low, check.high))
+        place = self._place(kind, check.indices)
+        return f'status = edgec_check_{width}(self, "{check.what}", {place}, {numbers});'
+
+
+def _size(parameter: Size, value: Dim | float) -> str:
+    if parameter.dtype == "int32":
+        assert not isinstance(value, float), parameter.name
+        return c_expression(value)
+    number = float(value)  # type: ignore[arg-type]
+    if number in (float("inf"), float("-inf")):
+        return f"{'-' if number < 0 else ''}(float)(1e300 * 1e300)"
+    return f"{number!r}f" if "e" in repr(number) or "." in repr(number) else f"{number}.0f"
+
+
+def _comment(text: str) -> str:
+    """An IR line without what would end the comment, or warn."""
+    return text.replace("*/", "* /").replace("/*", "/ *")
+
+
+# ------------------------------------------------------------------ description
+def _description(lowered: Lowered) -> str:
+    graph = lowered.graph
+    name = identifier(graph.name)
+    lines = []
+    types = [v.type for v in graph.inputs] + list(graph.output_types())
+    names = [v.name for v in graph.inputs] + list(graph.output_names)
+    for i, type in enumerate(types):
+        reads = [
+            f"const int64_t {variable(n)} = d[{j}];"
+            for j, n in enumerate(graph.dims)
+            if n in dims.names(type.shape)
+        ]
+        sets = [f"sizes[{a}] = {c_expression(n)};" for a, n in enumerate(type.shape)]
+        body = " ".join(["(void)d; (void)sizes;", *reads, *sets])
+        lines.append(f"static void {name}_shape_{i}(const int64_t *d, int64_t *sizes) {{ {body} }}")
+    rows = [
+        f'  {{"{n}", EDGEC_{t.dtype.value.upper()}, {t.rank}, '
+        f'"[{", ".join(dims.show(d) for d in t.shape)}]", {name}_shape_{i}}},'
+        for i, (n, t) in enumerate(zip(names, types, strict=True))
+    ]
+    split = len(graph.inputs)
+    lines += [f"static const edgec_tensor {name}_inputs[] = {{", *rows[:split], "  {0}};"]
+    lines += [f"static const edgec_tensor {name}_outputs[] = {{", *rows[split:], "  {0}};"]
+    ranges = "".join(f'{{"{n}", {r.min}, {r.max}}}, ' for n, r in graph.dims.items())
+    lines.append(f"static const edgec_dim {name}_dims[] = {{{ranges}{{0}}}};")
+    inputs = [v.name for v in graph.inputs]
+    states = "".join(
+        f"{{{inputs.index(s.input)}, {graph.output_names.index(s.output)}}}, " for s in graph.states
+    )
+    lines.append(f"static const edgec_state {name}_states[] = {{{states}{{0}}}};\n")
+    return "\n".join(lines)
+
+
+def _model(
+    name: str,
+    functions: Sequence[Lowered],
+    kernels: Sequence[Kernel],
+    sets: Sequence[InstructionSet],
+    memory: Memory,
+) -> str:
+    rows = []
+    for f in functions:
+        g, n = f.graph, identifier(f.graph.name)
+        counts = f"{len(g.dims)}, {len(g.inputs)}, {len(g.outputs)}, {len(g.states)}"
+        rows.append(
+            f'  {{"{g.name}", {n}_dims, {n}_inputs, {n}_outputs, {n}_states, {counts}, run_{n}}},'
+        )
+    variants = [
+        f'  {{"{i.name}", {f"has_{i.name}" if i.name in SUPPORTED else "0"}, '
+        f"&kernels_{i.name}, 0}},"
+        for i in sets
+    ]
+    names = ", ".join([*(f'"{k.name}"' for k in kernels), "0"])
+    scratch = max((k.workspace_bytes(i) for k in kernels for i in sets), default=0)
+    digest = ", ".join(map(str, memory.weights_hash))
+    return "\n".join(
+        [
+            "static const edgec_function functions[] = {",
+            *rows,
+            "};",
+            "static const edgec_variant variants[] = {",
+            *variants,
+            "};",
+            f"static const char *const kernel_names[] = {{{names}}};",
+            f"const edgec_model {model_symbol(name)} = {{",
+            f'  EDGEC_ABI, "{name}", "{edgec.__version__}", {memory.weights_bytes}u,',
+            f"  {{{digest}}},",
+            f"  {memory.arena_bytes}u, {scratch}u, variants, functions, kernel_names,",
+            f"  {len(sets)}, {len(functions)}, {len(kernels)}",
+            "};\n",
+        ]
+    )
+
+
+def _typed(name: str, lowered: Lowered, number: int) -> str:
+    """The typed function of the header."""
+    graph = lowered.graph
+    values = ", ".join([*(variable(n) for n in graph.dims), "0"])
+    inputs = ", ".join([*(f"in_{identifier(v.name)}" for v in graph.inputs), "0"])
+    outputs = ", ".join([*(f"out_{identifier(n)}" for n in graph.output_names), "0"])
+    return f"""\
+edgec_status {identifier(name)}_{identifier(graph.name)}({parameters(graph)}) {{
+  const int64_t dims[] = {{{values}}};
+  const void *const inputs[] = {{{inputs}}};
+  void *const outputs[] = {{{outputs}}};
+  return edgec_call(self, {number}, dims, inputs, outputs);
+}}
+"""

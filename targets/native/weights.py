@@ -1,0 +1,119 @@
+"""What goes into NAME.weights: constants in the layouts that kernels read, each written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from edgec.ir import Constant, DType, dims
+from edgec.ir.encoding import Dense
+from edgec.runtime.container import ALIGNMENT, Entry, round_up
+from edgec.target import StoredAs, Support
+from edgec.targets.native.views import Storage, View
+
+Array = npt.NDArray[np.generic]
+Packer = Callable[[], Mapping[str, Array]]
+
+_BITS = {DType.BF16: "bf16"}  # numpy has no type for it
+
+
+class Weights:
+    """Entries of the weights file in the order of their first use.
+
+    An entry is a constant in one layout; asking for the same layout again gives the same storage.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        self._storages: dict[str, Storage] = {}
+        self._forms: dict[str, list[tuple[str, Support, str]]] = {}
+        self._encodings: dict[str, str] = {}
+
+    def dense(self, constant: Constant) -> View:
+        """The decoded values, row-major, in the constant's own element type."""
+        encoding = constant.encoding
+        plain = isinstance(encoding, Dense) and encoding.as_dtype is None
+        support = Support.NATIVE if plain else Support.WIDENED
+        reason = "" if plain else "decoded at build time: no kernel reads this encoding here"
+        storage = self._add(
+            constant, constant.name, lambda: _entry(constant.encoding.decode()), support, reason
+        )
+        return View.whole(storage, constant.type)
+
+    def packed(self, constant: Constant, layout: str, pack: Packer) -> dict[str, Storage]:
+        """A constant in a kernel's layout: one storage for each array that `pack` gives.
+
+        layout   names the layout; `pack` is called where it is not there yet
+        """
+        key = f"{constant.name}/{layout}"
+        names = [n for n in self._storages if n.startswith(f"{key}/")]
+        if not names:
+            dense = isinstance(constant.encoding, Dense)
+            support = Support.NATIVE if dense else Support.DECODED
+            for part, array in pack().items():
+                name = f"{key}/{part}"
+                self._add(constant, name, lambda a=array: Entry.of("", a), support, "")  # type: ignore[misc]
+                names.append(name)
+        return {n.removeprefix(f"{key}/"): self._storages[n] for n in names}
+
+    def _add(
+        self,
+        constant: Constant,
+        name: str,
+        make: Callable[[], Entry],
+        support: Support,
+        reason: str,
+    ) -> Storage:
+        if name not in self._storages:
+            made = make()
+            self._entries[name] = Entry(name, made.data, made.dtype)
+            self._storages[name] = Storage("weights", name, made.data.nbytes)
+            self._forms.setdefault(constant.name, []).append((name, support, reason))
+            self._encodings[constant.name] = constant.encoding.describe()
+        return self._storages[name]
+
+    # -------------------------------------------------------------- the file
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        return tuple(self._entries.values())
+
+    def offsets(self) -> dict[str, int]:
+        """Byte offset of each entry from the start of the payload."""
+        offset, found = 0, {}
+        for name, entry in self._entries.items():
+            found[name] = offset
+            offset += round_up(entry.data.nbytes)
+        return found
+
+    def stored(self, file: str) -> dict[str, StoredAs]:
+        """How each constant stands in the file; one in several layouts counts all its bytes."""
+        made = {}
+        for constant, forms in self._forms.items():
+            nbytes = sum(self._entries[n].data.nbytes for n, _, _ in forms)
+            support = max((s for _, s, _ in forms), key=list(Support).index)
+            reasons = [r for _, _, r in forms if r]
+            if len(forms) > 1 and support is Support.NATIVE:
+                reasons.append(f"stored in {len(forms)} parts")
+            made[constant] = StoredAs(
+                file, nbytes, support, self._encodings[constant], "; ".join(dict.fromkeys(reasons))
+            )
+        return made
+
+
+def _entry(tensor: torch.Tensor) -> Entry:
+    dtype = DType.of(tensor.dtype)
+    tensor = tensor.detach().contiguous()
+    if dtype in _BITS:
+        return Entry("x", tensor.view(torch.int16).numpy().view(np.uint16), _BITS[dtype])
+    return Entry.of("x", tensor.numpy())
+
+
+def element_count(view: View) -> int:
+    """Elements of a view of static shape."""
+    return int(dims.product(view.shape))
+
+
+__all__ = ["ALIGNMENT", "Weights"]
