@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgec.ir import Graph, dims
 from edgec.targets.native import (  # noqa: F401  - importing a module registers its lowerings
     lower_elementwise,
+    lower_linear,
     lower_movement,
 )
 from edgec.targets.native.lower_elementwise import is_deferred
@@ -43,6 +44,8 @@ def lower_function(graph: Graph, weights: Weights, states: Mapping[str, Storage]
             view = kept
         w.define(value.name, view)
     for node in graph.nodes:
+        if node.output.name in w.absorbed:
+            continue
         if is_deferred(w, node):
             w.deferred[node.output.name] = node
         else:

@@ -36,6 +36,7 @@ class Writer:
     graph        the legalized function
     weights      what goes into the weights file, shared by all functions
     statements   appended by lowerings
+    absorbed     results that another node's kernel stores
     deferred     elementwise nodes that their only user computes, by the name of their result
     states       storage of each state's input, by name, in the instance's memory
     """
@@ -47,6 +48,7 @@ class Writer:
         self.statements: list[Statement] = []
         self.views: dict[str, View] = {}
         self.deferred: dict[str, Node] = {}
+        self.absorbed: set[str] = set()
         self._dense: dict[str, View] = {}
         self._users = graph.users()
 

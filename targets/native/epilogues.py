@@ -1,0 +1,120 @@
+"""Elementwise nodes behind a product that the product's own kernel can compute as it stores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgec.ir import DType, Node, dims
+from edgec.ir.dims import Dim
+from edgec.kernels.steps import Epilogue, Extent, Step
+from edgec.ops.creation import Full
+from edgec.targets.native.lower_elementwise import ELEMENTWISE, same_shape
+from edgec.targets.native.views import View
+from edgec.targets.native.writer import TVM_TYPES, Writer
+
+
+@dataclass
+class Absorbed:
+    """The chain that a product takes in.
+
+    epilogue   for the kernel; its operands are `views`, row strides are those of `strides`
+    last       the node whose result the kernel stores, None for the product's own
+    """
+
+    last: Node
+    views: list[View] = field(default_factory=list)
+    extents: list[Extent] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    strides: dict[str, Dim] = field(default_factory=dict)
+
+    @property
+    def epilogue(self) -> Epilogue:
+        """Values numbered as the kernel has them: the element, the operands, the steps."""
+        base = 1 + len(self.views)
+        steps = tuple(
+            Step(s.op, tuple(i if i >= 0 else base - 1 - i for i in s.inputs), s.dtype)
+            for s in self.steps
+        )
+        return Epilogue(tuple(self.extents), steps)
+
+
+def absorb(w: Writer, node: Node) -> Absorbed:
+    """Follow the result of `node` [*S, N] through its only users as far as they can be taken in.
+
+    While steps are gathered, value 0 is the element, i > 0 operand i, and -1 - s step s.
+    """
+    found = Absorbed(node)
+    value = 0
+    while w.only_user(found.last.output.name):
+        (user,) = w.users_of(found.last.output.name)
+        operands = _operands(w, found, user, value)
+        if operands is None:
+            break
+        found.steps.append(Step(user.op, tuple(operands), "float32"))
+        value = -len(found.steps)
+        found.last = user
+        w.absorbed.add(user.output.name)
+    return found
+
+
+def _operands(w: Writer, found: Absorbed, user: Node, value: int) -> list[int] | None:
+    """Numbers of the values that a user reads; None where the kernel cannot compute it."""
+    made, type = found.last.output, user.output.type
+    fits = user.op.name in ELEMENTWISE and type.dtype is DType.F32
+    if not fits or not same_shape(type.shape, made.type.shape):
+        return None
+    others = [n for n in user.operands if n != made.name]
+    extents = {n: _extent(w, n, type.shape) for n in others if w.scalar(n) is None}
+    if any(e is None for e in extents.values()):
+        return None
+    numbers: dict[str, int] = {made.name: value}
+    for name in dict.fromkeys(others):
+        literal = w.scalar(name)
+        if literal is not None:
+            dtype = w.graph.type(name).dtype
+            found.steps.append(Step(Full((), literal, dtype), (), TVM_TYPES[dtype]))
+            numbers[name] = -len(found.steps)
+        else:
+            numbers[name] = _added(w, found, name, extents[name])
+    return [numbers[n] for n in user.operands]
+
+
+def _added(w: Writer, found: Absorbed, name: str, extent: Extent | None) -> int:
+    """Number of a further operand."""
+    assert extent is not None
+    view = w.view(name)
+    number = len(found.views) + 1
+    found.extents.append(extent)
+    if extent == "full":
+        rows = rows_of(view)
+        assert rows is not None
+        view = rows
+        found.strides[f"e{number}_stride"] = rows.strides[0]
+    found.views.append(view)
+    return number
+
+
+def _extent(w: Writer, name: str, shape: tuple[Dim, ...]) -> Extent | None:
+    """How an operand that exists already follows the result; None where it cannot be one."""
+    if not name.startswith("@") and name not in w.views:
+        return None
+    view = w.view(name)
+    if view.type.dtype is not DType.F32:
+        return None
+    if view.type.numel == 1:
+        return "scalar"
+    if same_shape(view.shape, shape):
+        return "full" if rows_of(view) is not None else None
+    row = dims.same(view.type.numel, shape[-1]) and dims.same(view.shape[-1], shape[-1])
+    return "row" if row and view.is_dense else None
+
+
+def rows_of(view: View) -> View | None:
+    """The view as [M, N] with dense rows; None where no stride says it."""
+    if view.type.rank == 0:
+        return view.reshaped((1, 1))
+    last = view.shape[-1]
+    rows = view.reshaped((dims.product(view.shape[:-1]), last))
+    if rows is None or not (last == 1 or rows.strides[1] == 1):
+        return None
+    return rows
