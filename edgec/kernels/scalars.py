@@ -114,6 +114,14 @@ def float_of(n: Any) -> Any:
     return T.reinterpret("float32", n)
 
 
+def is_nan(x: Any) -> Any:
+    """Whether an f32 or f64 is NaN. T.isnan makes TVM's vectorizer write one lane at a time."""
+    if str(x.ty.dtype) == "float64":
+        wide = T.reinterpret("int64", x) & tvm.tirx.const(2**63 - 1, "int64")
+        return wide > tvm.tirx.const(0x7FF0000000000000, "int64")
+    return (bits(x) & i32(2**31 - 1)) > i32(0x7F800000)
+
+
 def _copysign(magnitude: Any, sign: Any) -> Any:
     """A magnitude >= 0 (or NaN) with the sign of another value."""
     return float_of(bits(magnitude) | (bits(sign) & i32(_SIGN)))
