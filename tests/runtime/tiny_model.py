@@ -1,4 +1,4 @@
-"""Builds tiny_model.c: its weights, the shared library, and programs that are linked with it."""
+"""Builds c/tiny_model.c: its weights, the shared library, and programs that are linked with it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from edgec.runtime.container import Container, Entry, Kind
 from edgec.runtime.container_writer import write_container
 from edgec.runtime.sources import INCLUDE, library_sources
 
-HERE = Path(__file__).resolve().parent
+C_TESTS = Path(__file__).resolve().parent / "c"
+TINY = C_TESTS / "tiny_model.c"
 TABLE = np.arange(16 * 8, dtype=np.float32).reshape(16, 8)
 SCALE = 0.5
 
@@ -41,7 +42,8 @@ def describe_weights(weights: Container) -> list[str]:
 
 
 def compile_c(compiler: Sequence[str], out: Path, sources: Sequence[Path], *flags: str) -> Path:
-    """Compile and link, with the runtime's headers; the compiler's complaint is the failure."""
+    """Compile and link with the runtime's headers, internal ones too; the compiler's complaint is
+    the failure."""
     include = ["-I", str(INCLUDE), "-I", str(INCLUDE.parent / "src")]
     command = [*compiler, *STRICT, *include, *map(str, sources), *flags, "-o", str(out)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -49,10 +51,21 @@ def compile_c(compiler: Sequence[str], out: Path, sources: Sequence[Path], *flag
     return out
 
 
+def compile_objects(
+    compiler: Sequence[str], folder: Path, sources: Sequence[Path], *flags: str
+) -> list[Path]:
+    """One object for each source, to be linked with several programs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        compile_c(compiler, folder / f"{source.stem}.o", [source], "-c", *flags)
+        for source in sources
+    ]
+
+
 def build_tiny(folder: Path, compiler: Sequence[str] = ("gcc",), *flags: str) -> TinyModel:
     """Library and weights in `folder`."""
     weights = write_weights(folder / "tiny.weights")
-    sources = [HERE / "tiny_model.c", *library_sources()]
+    sources = [TINY, *library_sources()]
     options = ["-O2", "-g", "-fPIC", "-shared", "-pthread", *describe_weights(weights), *flags]
     library = compile_c(compiler, folder / "libtiny.so", sources, *options)
     return TinyModel(library, folder / "tiny.weights")

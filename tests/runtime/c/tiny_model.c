@@ -7,15 +7,6 @@
  * TINY_HASH and TINY_WEIGHTS_BYTES describe the weights that the test wrote. */
 #include "edgec/runtime.h"
 
-#include <string.h>
-
-#ifndef TINY_ABI
-#define TINY_ABI EDGEC_ABI
-#endif
-#ifndef TINY_ARENA_BYTES
-#define TINY_ARENA_BYTES 64
-#endif
-
 enum { WIDTH = 8, VOCABULARY = 16, STATE_WIDTH = 4, TABLE = 0, SCALE = WIDTH * VOCABULARY * 4 };
 enum { KERNEL_EMBED, KERNEL_STEP, KERNEL_TOTAL };
 
@@ -131,8 +122,8 @@ static const edgec_variant variants[] = {{"none_has_it", never, &fast, NULL},
                                          {"plain", NULL, &plain, NULL}};
 static const char *const kernel_names[] = {"embed", "step", "total"};
 
-static const edgec_model model = {TINY_ABI,     "tiny",  "0.1.0",   TINY_WEIGHTS_BYTES,
-                                  TINY_HASH,    TINY_ARENA_BYTES,   64,
+static const edgec_model model = {EDGEC_ABI,    "tiny",  "0.1.0",   TINY_WEIGHTS_BYTES,
+                                  TINY_HASH,    64,   64,
                                   variants,     functions, kernel_names, 2, 3, 3};
 
 const edgec_model *edgec_model_of(void) { return &model; }
