@@ -52,7 +52,7 @@ class Callable:
         ]
         tail = [address(self._workspace), ctypes.c_int32(begin), ctypes.c_int32(items)]
         function = self._function
-        return lambda _alive=arguments: function(*converted, *tail)
+        return lambda _alive=(arguments, self._workspace): function(*converted, *tail)
 
     def __call__(self, *arguments: Any, items: int, begin: int = 0) -> None:
         self.bind(*arguments, items=items, begin=begin)()

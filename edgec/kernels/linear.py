@@ -11,38 +11,49 @@ from tvm.script.ir_builder import tirx as T
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
+from edgec.kernels.decode import workspace_decoder
 from edgec.kernels.epilogues import PLAIN, Finish, operand_parameters, result_pointer
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
+from edgec.kernels.panel_decoding import SCRATCH
+from edgec.kernels.panels import DEPTH, F32, Panels
 from edgec.kernels.products import Product, depth_parts
 from edgec.kernels.steps import Epilogue
-from edgec.kernels.tiles import BLOCKINGS, PANEL, ROWS, Blocking
+from edgec.kernels.tiles import PANEL, ROWS, Blocking
+from edgec.kernels.tuning import blocking_of
+
+_SUMS = ROWS * PANEL
 
 
 @dataclass(frozen=True)
 class Linear(Kernel):
     """y[m, n] = epilogue(bias[n] + sum over k of x[m, k] w[n, k]).
 
-    Pointers   x f32[m, x_stride], w (see `panels.py`: f32 panels [ceil(n/32)][k][32]), bias f32[n]
-               where `bias`, y [m, y_stride]; e1, e2, ... the operands of the epilogue: f32
+    Pointers   x f32[m, x_stride], those of the weight's spec (f32: `w` f32[ceil(n/32)][k][32]),
+               bias f32[n] where `bias`, e1, e2, ... f32: the operands of the epilogue,
+               y [m, y_stride]
     Sizes      m, n, k, x_stride, y_stride; e1_stride, ... of the operands of extent "full"
     Items      ceil(n/32) * ceil(m/ROWS), the row blocks of a panel together
     blocking   tiles to use instead of the tuned ones
+
+    An encoded weight is decoded in parts of the workspace, once for each item.
     """
 
     family: ClassVar[str] = "linear"
 
+    weight: Panels = F32
     bias: bool = True
     epilogue: Epilogue = PLAIN
     blocking: Blocking | None = None
 
     def parameters(self) -> tuple[Pointer | Size, ...]:
         bias = (Pointer("bias"),) if self.bias else ()
-        *operands, y = (*operand_parameters(self.epilogue), result_pointer(self.epilogue))
+        operands = operand_parameters(self.epilogue)
         pointers = [p for p in operands if isinstance(p, Pointer)]
         strides = [s for s in operands if isinstance(s, Size)]
+        inputs = (Pointer("x"), *self.weight.pointers(), *bias, *pointers)
         sizes = [Size(s) for s in ("m", "n", "k", "x_stride", "y_stride")]
-        return (Pointer("x"), Pointer("w"), *bias, *pointers, y, *sizes, *strides)
+        return (*inputs, result_pointer(self.epilogue), *sizes, *strides)
 
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
         panels = dims.floordiv(dims.normal(sizes["n"] + PANEL - 1), PANEL)
@@ -50,70 +61,98 @@ class Linear(Kernel):
         return dims.normal(panels * blocks)
 
     def workspace_bytes(self, isa: InstructionSet) -> int:
-        return 4 * ROWS * PANEL
+        return 4 * (_SUMS + (0 if self.weight == F32 else SCRATCH))
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
-        m, n, k = body["m"], body["n"], body["k"]
+        m, n = body["m"], body["n"]
         blocks = body.let((m + ROWS - 1) // ROWS)
         with body.items() as item:
             panel = body.let(item // blocks)
             row = body.let(item % blocks * ROWS)
-            rows = body.let(T.min(m - row, body.i32(ROWS)))
-            columns = body.let(T.min(n - panel * PANEL, body.i32(PANEL)))
-            self._start(body, isa, panel, rows, columns)
-            self._sum(body, isa, panel, row, rows, k)
-            self._finish(body, isa, panel, row, rows, columns)
+            block = _Block(
+                body,
+                isa,
+                panel,
+                row,
+                rows=body.let(T.min(m - row, body.i32(ROWS))),
+                columns=body.let(T.min(n - panel * PANEL, body.i32(PANEL))),
+                sums=body.workspace((ROWS, PANEL)),
+            )
+            block.start("bias" if self.bias else None)
+            blocking = self.blocking or blocking_of(self.family, isa)
+            if self.weight == F32:
+                block.add_f32(blocking)
+            else:
+                block.add_decoded(blocking, self.weight)
+            block.finish(self.epilogue)
 
-    def _start(self, body: Body, isa: InstructionSet, panel: Any, rows: Any, columns: Any) -> None:
-        """The sums start as the bias."""
-        sums = body.workspace((ROWS, PANEL))
-        lanes = isa.lanes
-        if not self.bias:
-            with body.loop(0, rows) as r, body.loop(0, PANEL // lanes) as v:
+
+@dataclass(frozen=True)
+class _Block:
+    """One item: rows [row, row + rows) of x times one panel, of `columns` columns."""
+
+    body: Body
+    isa: InstructionSet
+    panel: Any
+    row: Any
+    rows: Any
+    columns: Any
+    sums: Any
+
+    def start(self, bias_name: str | None) -> None:
+        """The sums start as the bias, or 0."""
+        body, lanes, sums = self.body, self.isa.lanes, self.sums
+        if bias_name is None:
+            with body.loop(0, self.rows) as r, body.loop(0, PANEL // lanes) as v:
                 with body.vector(lanes) as lane:
                     body.store(sums, body.f32(0), r, v * lanes + lane)
             return
-        bias = body.buffer("bias")
-        with body.loop(0, columns) as c:
-            body.store(sums, bias[panel * PANEL + c], 0, c)
-        with body.loop(columns, PANEL) as c:
+        bias = body.buffer(bias_name)
+        with body.loop(0, self.columns) as c:
+            body.store(sums, bias[self.panel * PANEL + c], 0, c)
+        with body.loop(self.columns, PANEL) as c:
             body.store(sums, body.f32(0), 0, c)
-        with body.loop(1, rows) as r, body.loop(0, PANEL // lanes) as v:
+        with body.loop(1, self.rows) as r, body.loop(0, PANEL // lanes) as v:
             with body.vector(lanes) as lane:
                 body.store(sums, sums[0, v * lanes + lane], r, v * lanes + lane)
 
-    def _sum(
-        self, body: Body, isa: InstructionSet, panel: Any, row: Any, rows: Any, k: Any
-    ) -> None:
-        blocking = self.blocking or BLOCKINGS[isa.name]
-        sums = body.workspace((ROWS, PANEL))
-        x, w = body.buffer("x"), body.buffer("w")
-        stride = body["x_stride"]
+    def add_f32(self, blocking: Blocking) -> None:
+        """The products with an f32 weight, which is read where it is."""
+        body, k = self.body, self.body["k"]
+        w = body.buffer("w")
         count, each = depth_parts(body, k, blocking)
         with body.loop(0, count) as part:
             depth = body.let(T.min(each, k - part * each))
-            x_start = body.let(row * stride + part * each)
-            w_start = body.let((panel * k + part * each) * PANEL)
-            Product(
-                body,
-                blocking,
-                isa.lanes,
-                left=lambda r, i: x[x_start + r * stride + i],
-                right=lambda i, c: w[w_start + i * PANEL + c],
-                sums=sums,
-            ).emit(rows, depth)
+            start = body.let((self.panel * k + part * each) * PANEL)
+            self._add(blocking, part * each, depth, lambda i, c: w[start + i * PANEL + c])
 
-    def _finish(
-        self, body: Body, isa: InstructionSet, panel: Any, row: Any, rows: Any, columns: Any
-    ) -> None:
-        sums = body.workspace((ROWS, PANEL))
-        finish = Finish.of(body, self.epilogue)
-        lanes = isa.lanes
-        first = panel * PANEL
-        with body.loop(0, rows) as r:
-            with body.loop(0, columns // lanes) as v:
+    def add_decoded(self, blocking: Blocking, weight: Panels) -> None:
+        """The products with an encoded weight, part by part."""
+        body, k = self.body, self.body["k"]
+        decoder = workspace_decoder(body, self.isa, at=_SUMS)
+        with body.loop(0, (k + DEPTH - 1) // DEPTH) as part:
+            depth = body.let(T.min(body.i32(DEPTH), k - part * DEPTH))
+            decoder.part(weight, self.panel, part, depth)
+            self._add(blocking, part * DEPTH, depth, lambda i, c: decoder.out[i, c])
+
+    def _add(self, blocking: Blocking, k: Any, depth: Any, right: Any) -> None:
+        body, x, stride = self.body, self.body.buffer("x"), self.body["x_stride"]
+        start = body.let(self.row * stride + k)
+
+        def left(r: Any, i: Any) -> Any:
+            return x[start + r * stride + i]
+
+        Product(body, blocking, self.isa.lanes, left, right, self.sums).emit(self.rows, depth)
+
+    def finish(self, epilogue: Epilogue) -> None:
+        """y from the sums; columns behind n are not stored."""
+        body, lanes, sums = self.body, self.isa.lanes, self.sums
+        finish = Finish.of(body, epilogue)
+        first = self.panel * PANEL
+        with body.loop(0, self.rows) as r:
+            with body.loop(0, self.columns // lanes) as v:
                 with body.vector(lanes) as lane:
-                    at = v * lanes + lane
-                    finish.element(sums[r, at], row + r, first + at)
-            with body.loop(columns // lanes * lanes, columns) as c:
-                finish.element(sums[r, c], row + r, first + c)
+                    c = v * lanes + lane
+                    finish.element(sums[r, c], self.row + r, first + c)
+            with body.loop(self.columns // lanes * lanes, self.columns) as c:
+                finish.element(sums[r, c], self.row + r, first + c)

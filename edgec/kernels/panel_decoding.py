@@ -1,0 +1,223 @@
+"""The code that decodes a part of a packed weight into f32 [k][PANEL] of the workspace.
+
+Every value is bit for bit what the encoding's `decode` gives: products with scales are rounded once,
+and nothing is added to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx as tir
+from tvm.script.ir_builder import tirx as T
+
+from edgec.kernels.body import Body
+from edgec.kernels.elementwise import from_storage
+from edgec.kernels.panels import (
+    DEPTH,
+    AffinePanels,
+    DensePanels,
+    Elements,
+    Grid,
+    LutPanels,
+    MaskedPanels,
+    OutlierPanels,
+    Panels,
+    TwoFourPanels,
+    field_widths,
+)
+from edgec.kernels.tiles import PANEL
+
+Select = tir.Select
+
+#: f32 of the workspace that decoding needs: the part, and the kept half of a 2:4 weight.
+DECODED = DEPTH * PANEL
+SCRATCH = DECODED + DECODED // 2
+
+#: Steps along k that are written out, so that shifts within a byte are constants.
+OCTET = 8
+
+#: codes in a byte -> (index of the byte, number of the code in it)
+Place = Callable[[int], tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes parts of a weight [n, k].
+
+    out     view f32[DEPTH][PANEL] of the workspace; columns behind n are not defined
+    half    the same of half the length, for 2:4 weights
+    """
+
+    body: Body
+    lanes: int
+    n: Any
+    k: Any
+    out: Any
+    half: Any
+
+    def part(self, spec: Panels, panel: Any, part: Any, depth: Any) -> None:
+        """out[i, c] = w[32 panel + c, DEPTH part + i] for i < depth."""
+        match spec:
+            case OutlierPanels():
+                self.part(spec.base, panel, part, depth)
+                self._outliers(spec, panel, part)
+            case MaskedPanels():
+                self._masked(spec, panel, part, depth)
+            case TwoFourPanels():
+                start, length = part * (DEPTH // 2), self.body.let(self.k // 2)
+                self._dense(spec.values, self.half, panel, start, depth // 2, length)
+                self._spread(panel, part, depth)
+            case DensePanels() | AffinePanels() | LutPanels():
+                self._dense(spec, self.out, panel, part * DEPTH, depth, self.k)
+
+    def _dense(
+        self, spec: Elements, out: Any, panel: Any, start: Any, depth: Any, length: Any
+    ) -> None:
+        """A part whose elements are all stored; `length` of the rows of the matrix."""
+        body, lanes = self.body, self.lanes
+
+        def step(i: Any, column: Any) -> None:
+            with body.vector(lanes) as lane:
+                c = column + lane
+                value = self._panel_value(spec, panel, start + i, c, length)
+                body.store(out, value, i, c)
+
+        with body.loop(0, PANEL // lanes) as v:
+            with body.loop(0, depth // OCTET) as octet:
+                for i in range(OCTET):
+                    step(octet * OCTET + i, v * lanes)
+            with body.loop(depth // OCTET * OCTET, depth) as i:
+                step(i, v * lanes)
+
+    def _panel_value(self, spec: Elements, panel: Any, k: Any, c: Any, length: Any) -> Any:
+        """Element (panel, k, c) of a matrix in panels."""
+        if isinstance(spec, DensePanels):
+            return self._load("w", (panel * length + k) * PANEL + c, spec.dtype)
+        unit, count = k, length
+        if isinstance(spec, LutPanels) and spec.vector > 1:
+            unit, count = k // spec.vector, length // spec.vector
+
+        def place(q: int) -> tuple[Any, Any]:
+            rows = (count + q - 1) // q
+            return (panel * rows + unit // q) * PANEL + c, unit % q
+
+        return self._coded_value(spec, self._code(spec.bits, place), panel, k, c, length)
+
+    def _stream_value(self, spec: Elements, position: Any, panel: Any, k: Any, c: Any) -> Any:
+        """The element at a position of a stream, which is at (panel, k, c)."""
+        if isinstance(spec, DensePanels):
+            return self._load("w", position, spec.dtype)
+        code = self._code(spec.bits, lambda q: (position // q, position % q))
+        return self._coded_value(spec, code, panel, k, c, self.k)
+
+    def _code(self, bits: int, place: Place) -> Any:
+        """The code i32 that its planes hold."""
+        total, low = self.body.i32(0), 0
+        for width in field_widths(bits):
+            index, number = place(8 // width)
+            field = T.cast(self.body.buffer(f"codes{width}")[index], "int32")
+            if width < 8:
+                field = (field >> (number * width)) & self.body.i32(2**width - 1)
+            total = total + (field << self.body.i32(low))
+            low += width
+        return total
+
+    def _coded_value(
+        self, spec: AffinePanels | LutPanels, code: Any, panel: Any, k: Any, c: Any, length: Any
+    ) -> Any:
+        if isinstance(spec, LutPanels):
+            value = self._entry(spec, code, panel, k, c)
+            scale = spec.scale
+            return value if scale is None else value * self._number(scale, panel, k, c, length)
+        value = T.cast(code - self.body.i32(2 ** (spec.bits - 1)), "float32")
+        if spec.zero:
+            zero = Grid("int8", spec.scale.run, spec.scale.shared)
+            value = value - self._number(zero, panel, k, c, length, "zero")
+        return value * self._number(spec.scale, panel, k, c, length)
+
+    def _entry(self, spec: LutPanels, code: Any, panel: Any, k: Any, c: Any) -> Any:
+        """The table's number for a code."""
+        palette = self.body.i32(0)
+        if spec.row_run:
+            row = T.min(panel * PANEL + c, self.n - 1)  # rows behind n have no palette
+            palette = row // spec.row_run * spec.columns
+        if spec.col_run:
+            palette = palette + k // spec.vector // spec.col_run
+        index = (palette * spec.entries + code) * spec.vector
+        return self._load("table", index + k % spec.vector, spec.dtype)
+
+    def _number(
+        self, grid: Grid, panel: Any, k: Any, c: Any, length: Any, name: str = "scale"
+    ) -> Any:
+        """The number of a grid for element (panel, k, c), as f32."""
+        place = k // grid.run if grid.run else self.body.i32(0)
+        if not grid.shared:
+            count = length // grid.run if grid.run else self.body.i32(1)
+            place = (panel * count + place) * PANEL + c
+        return self._load(name, place, grid.dtype)
+
+    def _load(self, name: str, index: Any, dtype: str) -> Any:
+        value = self.body.buffer(name)[index]
+        return T.cast(value, "float32") if dtype == "int8" else from_storage(value, dtype)
+
+    def _masked(self, spec: MaskedPanels, panel: Any, part: Any, depth: Any) -> None:
+        body = self.body
+        mask, starts = body.buffer("mask"), body.buffer("starts")
+        position = body.registers((1,), "int32")
+        body.store(position, starts[panel * self._parts() + part], 0)
+        with body.loop(0, depth) as i:
+            k = body.let(part * DEPTH + i)
+            word = body.let(T.reinterpret("int32", mask[panel * self.k + k]))
+            with body.loop(0, PANEL) as c:
+                body.store(self.out, body.f32(0), i, c)
+                with body.when(tir.NE((word >> c) & body.i32(1), body.i32(0))):
+                    value = self._stream_value(spec.values, position[0], panel, k, c)
+                    body.store(self.out, value, i, c)
+                    body.store(position, position[0] + 1, 0)
+
+    def _spread(self, panel: Any, part: Any, depth: Any) -> None:
+        """out from half: three fours at a time, whose choices are one byte."""
+        body, lanes = self.body, self.lanes
+        mask, rows = body.buffer("mask"), (self.k + 11) // 12
+        with body.loop(0, PANEL // lanes) as v, body.loop(0, (depth + 11) // 12) as three:
+            byte = body.registers((3 * lanes,), "int32")
+            at = (panel * rows + part * (DEPTH // 12) + three) * PANEL + v * lanes
+            with body.vector(lanes) as lane:
+                body.store(byte, T.cast(mask[at + lane], "int32"), lane)
+            for i in (1, 2):  # x // 6 for x < 216
+                with body.vector(lanes) as lane:
+                    sixth = (byte[(i - 1) * lanes + lane] * 171) >> 10
+                    body.store(byte, sixth, i * lanes + lane)
+            for i in range(3):
+                for j in range(4):
+                    with body.vector(lanes) as lane:
+                        choice = byte[i * lanes + lane]
+                        if i < 2:
+                            choice = choice - byte[(i + 1) * lanes + lane] * 6
+                        row, column = three * 12 + i * 4 + j, v * lanes + lane
+                        pair = (three * 6 + i * 2, column)
+                        body.store(self.out, self._of_pair(choice, j, pair), row, column)
+
+    def _of_pair(self, choice: Any, j: int, pair: tuple[Any, Any]) -> Any:
+        """Neighbour j of a four of which two are kept: one of the two, or 0."""
+        i32, row, column = self.body.i32, *pair
+        first = Select(choice < i32(3), i32(0), Select(choice < i32(5), i32(1), i32(2)))
+        second = Select(tir.EQ(choice, i32(3)), i32(2), i32(3))
+        second = Select(choice < i32(3), choice + i32(1), second)
+        rest = Select(tir.EQ(second, i32(j)), self.half[row + 1, column], self.body.f32(0))
+        return Select(tir.EQ(first, i32(j)), self.half[row, column], rest)
+
+    def _outliers(self, spec: OutlierPanels, panel: Any, part: Any) -> None:
+        body = self.body
+        starts, places = body.buffer("outlier_starts"), body.buffer("outlier_places")
+        number = panel * self._parts() + part
+        with body.loop(starts[number], starts[number + 1]) as entry:
+            place = body.let(T.cast(places[entry], "int32"))
+            value = self._load("outliers", entry, spec.dtype)
+            body.store(self.out, value, place >> 5, place & body.i32(PANEL - 1))
+
+    def _parts(self) -> Any:
+        return (self.k + DEPTH - 1) // DEPTH
