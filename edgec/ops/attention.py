@@ -7,15 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import sympy
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgec import patterns
+from edgec.errors import TypeCheckError
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.ir.op import Op, broadcast, op, require
 from edgec.ir.types import DType, TensorType
+from edgec.ops.blocked.cost import pairs
+from edgec.ops.blocked.patterned import Patterned
 from edgec.ops.elementwise import APPROXIMATED
 from edgec.ops.movement import same_shapes
 
@@ -43,15 +48,20 @@ class Attention(Op):
     Attributes   scale : float, None for 1 / sqrt(D)
                  causal : position t sees s <= t only, counted from the start (top left), and with
                  a mask what both admit
+                 pattern : which keys each t sees, in the text of edgec.patterns, "" for all; head h
+                 of q is head h of the pattern; with causal and a mask what all admit
     Constraints  (C1) q, k, v of one float dtype and rank 4    (C2) equal B, equal S of k and v
                  (C3) equal D of q and k    (C4) Hk of k and v equal, H a multiple of Hk
                  (C5) mask is bool or T and broadcasts to [B, H, T, S]
                  (C6) D is a number where scale is None
+                 (C7) pattern is as edgec.patterns writes it, with causal as the attribute
+                 (C8) T = S under a pattern    (C9) each part has room in a T that is a number
     Exactness    ROUNDING, max(D, S) terms, factor 4
     """
 
     scale: float | None = None
     causal: bool = False
+    pattern: str = ""
     factor: ClassVar[float] = APPROXIMATED
 
     def infer(
@@ -71,6 +81,8 @@ class Attention(Op):
         require(self, heads and _groups(q, k) is not None, "C4", got, "H a multiple of Hk")
         if mask is not None:
             self._check_mask(q, k, mask)
+        if self.pattern:
+            self._check_pattern(q, k)
         return q.with_shape(*q.shape[:3], v.shape[3])
 
     def _check_mask(self, q: TensorType, k: TensorType, mask: TensorType) -> None:
@@ -82,12 +94,29 @@ class Attention(Op):
         fits = same_shapes(broadcast(self, mask.shape, scores.shape), scores.shape)
         require(self, fits, "C5", got, "a mask that broadcasts to the scores")
 
+    def _check_pattern(self, q: TensorType, k: TensorType) -> None:
+        """C7, C8."""
+        pattern, got = patterns.parse(self.pattern), f"pattern={self.pattern!r}"
+        written = str(pattern) == self.pattern and not pattern.past_only
+        need = f"{str(pattern).removesuffix(' & causal()')!r}, and causal=True for causal()"
+        require(self, written, "C7", got, need)
+        square = dims.same(q.shape[2], k.shape[2])
+        require(self, square, "C8", f"q {q}, k {k}", f"as many queries as keys for {self.pattern}")
+        if isinstance(q.shape[2], int):
+            try:
+                pattern.check(q.shape[2])
+            except TypeCheckError as error:
+                raise TypeCheckError(
+                    self.name, error.got, f"{error.need} (C9)", error.do
+                ) from error
+
     def evaluate(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         causal, rows, columns = self.causal, q.shape[2], k.shape[2]
+        if self.pattern:
+            mask = _both(mask, self.visible(rows, q.shape[1]).to(q.device))
         if causal and mask is not None:
-            visible = torch.ones(rows, columns, dtype=torch.bool, device=q.device).tril()
-            mask = mask & visible if mask.dtype == torch.bool else mask.where(visible, -math.inf)
-            causal = False
+            before = torch.ones(rows, columns, dtype=torch.bool, device=q.device).tril()
+            mask, causal = _both(mask, before), False
         if mask is not None:
             mask = mask.expand(q.shape[0], q.shape[1], rows, columns)
         grouped = q.shape[1] != k.shape[1]
@@ -95,9 +124,24 @@ class Attention(Op):
             q, k, v, mask, is_causal=causal, scale=self.scale, enable_gqa=grouped
         )
 
+    def visible(self, length: int, heads: int) -> Tensor:
+        """bool [H or 1, n, n]: what the pattern shows."""
+        pattern, i = patterns.parse(self.pattern), np.arange(length)
+        variants = range(min(heads, pattern.head_period))
+        made = [pattern.visible(i[:, None], i[None, :], length, h) for h in variants]
+        table = torch.from_numpy(np.stack(made))
+        return table if len(made) == 1 else table[torch.arange(heads) % len(made)]
+
     def decompose(
         self, b: Builder, q: Value, k: Value, v: Value, mask: Value | None = None
     ) -> Value:
+        """Basic ops; under a pattern in blocks, and of attention over all keys where those pay."""
+        if self.pattern:
+            groups = _groups(q.type, k.type)
+            assert groups is not None
+            scale = self._scale(q.type)
+            pattern = patterns.parse(self.pattern)
+            return Patterned(b, pattern, scale, self.causal, groups).run(q, k, v, mask)
         # heads [B, Hk, G, ..]: the keys of a group broadcast over its G heads and are not repeated
         dtype, (batch, _, rows, width) = q.type.dtype, q.type.shape
         groups = _groups(q.type, k.type)
@@ -107,13 +151,17 @@ class Attention(Op):
             q = b.reshape(q, shape=(batch, k.type.shape[1], groups, rows, width))
             k, v = (b.reshape(t, shape=(*t.type.shape[:2], 1, *t.type.shape[2:])) for t in (k, v))
             mask = _group_mask(b, mask, k.type.shape[1], groups)
-        scale = self.scale if self.scale is not None else 1 / math.sqrt(int(width))
+        scale = self._scale(q.type)
         rank = q.type.rank
         keys = b.permute(k, order=(*range(rank - 2), rank - 1, rank - 2))
         scores = b.matmul(b.mul(q, b.scalar(scale, dtype)), keys)
         weights = self._weights(b, scores, mask)
         result: Value = b.matmul(weights, v)
         return b.reshape(result, shape=(*shape[:3], v.type.shape[-1])) if grouped else result
+
+    def _scale(self, q: TensorType) -> float:
+        """The factor of the scores."""
+        return self.scale if self.scale is not None else 1 / math.sqrt(int(q.shape[-1]))
 
     def _weights(self, b: Builder, scores: Value, mask: Value | None) -> Value:
         """The softmax under masks, without a NaN in rows that see nothing."""
@@ -147,8 +195,22 @@ class Attention(Op):
     def flops(self, inputs: Sequence[TensorType | None], outputs: Sequence[TensorType]) -> Dim:
         q, k, v = inputs[:3]
         assert q is not None and k is not None and v is not None
-        scores = dims.product((*q.shape[:3], k.shape[2]))
+        scores = dims.product((*q.shape[:2], self._pairs(q.shape[2], k.shape[2])))
         return dims.normal(scores * (2 * q.shape[3] + 2 * v.shape[3] + 5))
+
+    def _pairs(self, rows: Dim, columns: Dim) -> Dim:
+        """At most so many pairs of a query and a key see each other, per head."""
+        if not self.pattern:
+            return dims.product((rows, columns))
+        parts = patterns.parse(self.pattern).parts
+        return dims.normal(sympy.Min(pairs(parts, rows, self.causal), dims.product((rows, rows))))
+
+
+def _both(mask: Tensor | None, visible: Tensor) -> Tensor:
+    """The mask where `visible` is True, and nothing elsewhere."""
+    if mask is None:
+        return visible
+    return mask & visible if mask.dtype == torch.bool else mask.where(visible, -math.inf)
 
 
 def _groups(q: TensorType, k: TensorType) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from edgec.ir import Node, TensorType
 from edgec.passes.structure.labels import Blocked, Labels, regrouped
+from edgec.patterns import parse
 
 Place: TypeAlias = tuple[int, int]
 """(slot, axis): slots 0, 1, ... are operands, -1, -2, ... results."""
@@ -59,6 +60,7 @@ def _concat(node: Node, types: Types, place: Place, labels: Labels) -> Found | N
 
 def _heads(node: Node, types: Types, place: Place, labels: Labels) -> Found | None:
     """Axis 1 of an attention: H heads of queries, results and masks, Hk of keys and values."""
+    op: Any = node.op
     slot, axis = place
     mask = types.get(3)
     at = mask.rank - 3 if mask is not None else -1
@@ -68,6 +70,8 @@ def _heads(node: Node, types: Types, place: Place, labels: Labels) -> Found | No
     many, few = types[0].shape[1], types[1].shape[1]
     if not isinstance(many, int) or not isinstance(few, int):
         raise Blocked("a number of heads that is a named dimension")
+    if op.pattern and parse(op.pattern).head_period > 1:
+        raise Blocked("a pattern in which each head has tokens of its own")
     if slot == 3:
         raise Blocked("a mask that another attention reads")
     size = many // few

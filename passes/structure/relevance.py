@@ -105,6 +105,8 @@ def _attention(op: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = N
     rows, columns = scores.shape[-2:]
     seen = torch.ones(rows, columns, dtype=torch.bool)
     seen = seen.tril() if op.causal else seen
+    if op.pattern:
+        seen = seen & op.visible(rows, q.shape[1])
     if mask is not None and mask.dtype == torch.bool:
         seen = seen & mask
     elif mask is not None:

@@ -13,6 +13,7 @@ from edgec.ir import DType, Encoding, Op, TensorType, dims
 from edgec.ir.dims import Dim
 from edgec.ir.encoding import Dense
 from edgec.ir.encodings import Affine, Lut, Outliers, Sparse
+from edgec.ops.attention import Attention
 from edgec.ops.conv import Conv
 from edgec.ops.linear import Linear
 from edgec.ops.normalize import LayerNorm
@@ -105,6 +106,7 @@ def op_verdict(op: Op, types: Sequence[TensorType | None]) -> Verdict:
 
 # What an op with a kernel of its own is decomposed for all the same.
 LIMITS: Mapping[str, str] = {
+    "attention": "a pattern is computed in blocks",
     "layer_norm": "LayerNormalization needs a weight; without one its size has to be static",
     "adaptive_avg_pool": "only GlobalAveragePool is of any use: size 1 along every axis",
     "resize": "nearest by a factor that is not whole: Resize rounds places unlike torch",
@@ -121,6 +123,8 @@ def _limit(op: Op, types: Sequence[TensorType | None]) -> str:
 def _is_limited(op: Op, types: Sequence[TensorType | None]) -> bool:
     x = types[0] if types else None
     match op:
+        case Attention():
+            return op.pattern != ""
         case LayerNorm() if x is not None:
             static = all(isinstance(d, int) for d in x.shape[-op.axes_count :])
             return not static and (len(types) < 2 or types[1] is None)

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from edgec.patterns import parse
+from edgec.patterns.choice import chosen_blocks
+
 Array = Any  # numpy's array, of any dtype
 Reference = Callable[..., Any]
 
@@ -162,10 +165,31 @@ def attention(op: Any, q: Array, k: Array, v: Array, mask: Array | None) -> Arra
         scores = np.where(mask, scores, -np.inf) if mask.dtype == bool else scores + mask
     if op.causal:
         scores = np.where(np.tri(*scores.shape[-2:]) > 0, scores, -np.inf)
+    if op.pattern:
+        scores = np.where(seen_by_pattern(op.pattern, *scores.shape[1:3]), scores, -np.inf)
     top = np.max(scores, axis=-1, keepdims=True)
     weights = np.exp(scores - np.where(np.isfinite(top), top, 0))
     total = weights.sum(-1, keepdims=True)
     return np.einsum("bhts,bhsd->bhtd", weights / np.where(total > 0, total, 1), v)
+
+
+def seen_by_pattern(text: str, heads: int, length: int) -> Array:
+    """bool [H, n, n], pair by pair, from the numbers of the parts."""
+    seen = np.zeros((heads, length, length), dtype=bool)
+    for kind, a, b, c in parse(text).parameters():
+        blocks = -(-length // max(b, 1))
+        drawn = chosen_blocks(c, a, np.arange(blocks), blocks) if kind == 5 else None
+        for h, i, j in itertools.product(range(heads), range(length), range(length)):
+            seen[h, i, j] |= (
+                abs(i // a - j // a) <= b if kind == 0
+                else (i - a <= j <= (i if b else i + a)) if kind == 1
+                else (i // b) % a == (j // b) % a if kind == 2
+                else i // a == j // a and i % b == j % b == h % b if kind == 3
+                else min(i, j) < a or max(i, j) >= length - b if kind == 4
+                else j // b in drawn[i // b] if drawn is not None
+                else j <= i
+            )  # fmt: skip
+    return seen
 
 
 # ------------------------------------------------------------------ norms

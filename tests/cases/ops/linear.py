@@ -63,6 +63,32 @@ ATTENTION = (
     Case("attention", "", (*_GROUPED, "f32[s]"), _SIZES),
 )
 
+_TOKENS = ({"b": 1, "n": 1}, {"b": 2, "n": 21})
+_SAME = ("f32[b, 2, n, 4]", "f32[b, 2, n, 4]", "f32[b, 2, n, 3]")
+_SHARED = ("f32[b, 4, n, 4]", "f32[b, 2, n, 4]", "f32[b, 2, n, 4]")
+
+PATTERNS = tuple(
+    Case("attention", f"{more}pattern='{pattern}'", (*operands, mask), _TOKENS)
+    for more, pattern, operands, mask in (
+        ("", "block_local(4)", _SAME, "_"),
+        ("", "block_local(3, 1)", _SHARED, "bool[b, 1, 1, n]"),
+        ("", "window(3)", _SAME, "_"),
+        ("scale=0.3, ", "window(2)", _SHARED, "f32[1, 4, n, n]"),
+        ("causal=True, ", "window(5)", _SAME, "bool[b, 1, n, n]"),
+        ("", "window(3, causal=True)", _SHARED, "_"),
+        ("", "strided(2, 3)", _SAME, "bool[b, 1, 1, n]"),
+        ("", "dilated(6, 2)", _SHARED, "_"),
+        ("causal=True, ", "dilated(9, 3) + window(1)", _SAME, "_"),
+        ("", "global(2, 1)", _SAME, "_"),
+        ("", "random(2, 3, 5)", _SAME, "_"),
+        ("", "window(2) + global(3)", _SAME, "bool[b, 1, 1, n]"),
+        ("", "window(2) + global(2) + random(1, 4, 7)", _SHARED, "f32[n]"),
+        ("causal=True, ", "window(2) + global(2, 2) + random(1, 4)", _SAME, "_"),
+        ("", "block_local(4) + strided(2, 2) + dilated(8, 4)", _SAME, "bool[1, 1, n, 1]"),
+        ("", "causal() + global(2)", _SAME, "_"),
+    )
+)
+
 NORMS = (
     *(
         Case(op, attributes, (x,), sizes)
@@ -123,4 +149,4 @@ NORMS = (
     Case("dft_real", "axes=[0, 2, 1]", ("f32[3, 4, 5]",)),
 )
 
-CASES = (*LINEAR, *ATTENTION, *NORMS)
+CASES = (*LINEAR, *ATTENTION, *PATTERNS, *NORMS)

@@ -1,0 +1,1 @@
+"""Attention under a pattern, decomposed into dense products of blocks."""
