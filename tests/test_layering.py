@@ -32,7 +32,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"ir", "comparison"}),
     frozenset({"sequences"}),
     frozenset({"context", "ops", "runner", "vocabulary"}),
-    frozenset({"capture", "transform", "target", "kernels"}),
+    frozenset({"capture", "nn", "transform", "target", "kernels"}),
     frozenset({"passes"}),
     frozenset({"targets"}),
     frozenset({"translate"}),

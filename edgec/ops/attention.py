@@ -113,13 +113,13 @@ class Attention(Op):
     def evaluate(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
         causal, rows, columns = self.causal, q.shape[2], k.shape[2]
         if self.pattern:
-            mask = _both(mask, self.visible(rows, q.shape[1]).to(q.device))
+            mask = _both(mask, self.visible(int(rows), int(q.shape[1])).to(q.device))
         if causal and mask is not None:
             before = torch.ones(rows, columns, dtype=torch.bool, device=q.device).tril()
             mask, causal = _both(mask, before), False
         if mask is not None:
             mask = mask.expand(q.shape[0], q.shape[1], rows, columns)
-        grouped = q.shape[1] != k.shape[1]
+        grouped = bool(q.shape[1] != k.shape[1])
         return F.scaled_dot_product_attention(
             q, k, v, mask, is_causal=causal, scale=self.scale, enable_gqa=grouped
         )

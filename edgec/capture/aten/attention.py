@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from edgec.capture.call import Call
-from edgec.capture.registry import aten
+from edgec.capture.registry import aten, rule
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.ir.graph import Value
 from edgec.ir.types import DType
+from edgec.patterns import Union, parse
 
 
 @aten("scaled_dot_product_attention")
@@ -100,3 +101,21 @@ def math_form(
 ) -> tuple[Value, None]:
     _, scale, *gqa = rest
     return attention(c, q, k, v, mask, dropout, causal, scale, bool(gqa and gqa[0])), None
+
+
+# ------------------------------------------------------------------ edgec.nn
+@rule("edgec.sparse_attention.default")
+def sparse_attention(
+    c: Call, q: Value, k: Value, v: Value, pattern: str, mask: Value | None, scale: Any
+) -> Value:
+    """A pattern that has no room in the longest input is an error of the model."""
+    found = parse(pattern)
+    length = q.type.shape[2]
+    bounds = {name: r.max for name, r in c.b.graph.dims.items()}
+    found.check(dims.evaluate(length, bounds))
+    given = None if mask is None else _mask(c, mask, q)
+    text = str(Union(found.parts))
+    y: Value = c.b.attention(
+        q, k, v, given, scale=_scale(scale), causal=found.past_only, pattern=text
+    )
+    return y
