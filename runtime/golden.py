@@ -6,7 +6,7 @@ function's inputs or outputs; arrays of u16 are bf16.
     i/f/dims          i64[n]   values of the function's dims
     i/f/input/j                absent: a state that stays in the instance
     i/f/output/j               what is expected; absent: not compared
-    i/f/tolerance/j   f64      |got - expected| allowed, [] or one per value; absent: the same values
+    i/f/tolerance/j   f64      |got - expected| allowed, [] or one each; absent: the same values
     i/f/exempt/j      i64[]    number of values that may be beyond it; absent: none
 
 A state of which neither input nor output is there stays in the instance. The check program writes

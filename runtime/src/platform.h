@@ -33,11 +33,6 @@ int strcmp(const char *a, const char *b);
 #include <string.h>
 #endif
 
-/* Zeroed memory at a multiple of EDGEC_ALIGNMENT, NULL when there is none. `edgec_release` takes
- * what `edgec_reserve` gave, or NULL. */
-void *edgec_reserve(uint64_t bytes);
-void edgec_release(void *block);
-
 /* Monotonic clock; 0 where there is none. */
 uint64_t edgec_now_ns(void);
 

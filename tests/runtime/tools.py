@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -13,8 +15,19 @@ def need(program: str, package: str) -> str:
     missing tool is a failure of the setup, and a skip would hide it."""
     found = shutil.which(program)
     if found is None:
-        message = f"no {program} on PATH; install Debian's package `{package}`"
-        if os.environ.get("EDGEC_CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        _missing(f"no {program} on PATH; install Debian's package `{package}`")
+    assert found is not None
     return found
+
+
+def need_zig() -> list[str]:
+    """The command that runs the zig of PyPI: a C compiler and linker for every machine."""
+    if importlib.util.find_spec("ziglang") is None:
+        _missing("no module ziglang; pip install ziglang")
+    return [sys.executable, "-m", "ziglang"]
+
+
+def _missing(message: str) -> None:
+    if os.environ.get("EDGEC_CI"):
+        pytest.fail(message)
+    pytest.skip(message)

@@ -154,6 +154,11 @@ typedef struct edgec_profile {
 const edgec_profile *edgec_profile_of(const edgec_instance *self);
 const char *edgec_variant_of(const edgec_instance *self);
 
+/* Zeroed memory at a multiple of EDGEC_ALIGNMENT, for inputs and outputs; NULL when there is none.
+ * `edgec_release` takes what `edgec_reserve` gave, or NULL. */
+void *edgec_reserve(uint64_t bytes);
+void edgec_release(void *block);
+
 /* The model that is linked into this library or program: the generated source defines it, the check
  * program and the loaders ask for it. */
 const edgec_model *edgec_model_of(void);

@@ -35,7 +35,6 @@ static void cuts_what_does_not_fit(void) {
 
 static void stops_at_what_it_does_not_know(void) {
   char text[EDGEC_ERROR_BYTES];
-#pragma GCC diagnostic ignored "-Wdouble-promotion"
   EXPECT(edgec_explain(text, EDGEC_BUSY, "a %d %g %s", 1, 2.5, "never read") == EDGEC_BUSY);
   EXPECT(!strcmp(text, "a 1 %g %s"));
   EXPECT(edgec_explain(NULL, EDGEC_BUSY, "no place for a text") == EDGEC_BUSY);
