@@ -125,8 +125,10 @@ static int check(const arguments *given, findings *found, edgec_instance *instan
     if (!replay(instance, golden, i, given->repeat, times)) return 1;
   }
   summarize(times, golden->n_calls, given->repeat);
-  if (given->json) report_json(found);
-  else report_text(found);
+  if (given->json)
+    report_json(found);
+  else
+    report_text(found);
   return found->passed ? 0 : 1;
 }
 
@@ -169,8 +171,12 @@ int main(int count, char **words) {
   edgec_status status = edgec_create(model, given.weights, &given.options, &instance, error);
   if (status == EDGEC_OK) status = golden_open(&golden, model, given.golden, error);
   if (status == EDGEC_OK) {
-    findings found = {.model = model, .instance = instance, .golden = &golden, .passed = 1,
-                      .threads = given.options.threads, .repeat = given.repeat};
+    findings found = {.model = model,
+                      .instance = instance,
+                      .golden = &golden,
+                      .passed = 1,
+                      .threads = given.options.threads,
+                      .repeat = given.repeat};
     result = check_with_memory(&given, &found, instance);
   } else {
     fprintf(stderr, "%s: %s\n", edgec_status_name(status), error);

@@ -66,16 +66,21 @@ static void json_text(const char *key, const char *text) {
   printf("\"%s\":\"", key);
   for (; *text; text++) {
     unsigned char c = (unsigned char)*text;
-    if (c == '"' || c == '\\') printf("\\%c", c);
-    else if (c < 32) printf("\\u%04x", c);
-    else putchar(c);
+    if (c == '"' || c == '\\')
+      printf("\\%c", c);
+    else if (c < 32)
+      printf("\\u%04x", c);
+    else
+      putchar(c);
   }
   putchar('"');
 }
 
 static void json_number(const char *key, double value) {
-  if (isfinite(value)) printf(",\"%s\":%.17g", key, value);
-  else printf(",\"%s\":null", key);
+  if (isfinite(value))
+    printf(",\"%s\":%.17g", key, value);
+  else
+    printf(",\"%s\":null", key);
 }
 
 static void json_output(const edgec_tensor *tensor, int32_t index, const comparison *c) {

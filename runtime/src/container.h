@@ -28,7 +28,7 @@ typedef struct edgec_header {
 } edgec_header;
 
 typedef struct edgec_entry {
-  uint64_t offset, bytes; /* in the payload; offset is a multiple of EDGEC_ALIGNMENT */
+  uint64_t offset, bytes;           /* in the payload; offset is a multiple of EDGEC_ALIGNMENT */
   uint32_t name_offset, name_bytes; /* in the file; a zero follows */
   uint32_t dtype, rank;
   uint64_t sizes[EDGEC_MAX_RANK]; /* zeros behind */

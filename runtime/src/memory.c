@@ -1,4 +1,4 @@
-/* Aligned, zeroed memory: calloc's, or in freestanding WebAssembly a stack above the static data. */
+/* Aligned, zeroed memory: calloc's, or in freestanding WebAssembly a stack above static data. */
 #include "edgec/runtime.h"
 #include "platform.h"
 

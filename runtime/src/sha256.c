@@ -21,22 +21,22 @@ static inline uint32_t load_big_endian(const unsigned char *p) {
 }
 
 /* w[t] of equation 6.2.2 (1), kept modulo 16. */
-#define SCHEDULE(t)                                                                            \
-  (w[(t)&15] += (rotate_right(w[((t) + 14) & 15], 17) ^ rotate_right(w[((t) + 14) & 15], 19) ^ \
-                 w[((t) + 14) & 15] >> 10) +                                                   \
-                w[((t) + 9) & 15] +                                                            \
-                (rotate_right(w[((t) + 1) & 15], 7) ^ rotate_right(w[((t) + 1) & 15], 18) ^    \
-                 w[((t) + 1) & 15] >> 3))
+#define SCHEDULE(t)                                                                              \
+  (w[(t) & 15] += (rotate_right(w[((t) + 14) & 15], 17) ^ rotate_right(w[((t) + 14) & 15], 19) ^ \
+                   w[((t) + 14) & 15] >> 10) +                                                   \
+                  w[((t) + 9) & 15] +                                                            \
+                  (rotate_right(w[((t) + 1) & 15], 7) ^ rotate_right(w[((t) + 1) & 15], 18) ^    \
+                   w[((t) + 1) & 15] >> 3))
 
 /* One round; instead of moving the eight variables, the next round names them in rotated order. */
-#define ROUND(a, b, c, d, e, f, g, h, t, word)                                                   \
-  h += (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) + (g ^ (e & (f ^ g))) +  \
-       round_constants[t] + (word);                                                              \
-  d += h;                                                                                        \
+#define ROUND(a, b, c, d, e, f, g, h, t, word)                                                  \
+  h += (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) + (g ^ (e & (f ^ g))) + \
+       round_constants[t] + (word);                                                             \
+  d += h;                                                                                       \
   h += (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) + ((a & b) | (c & (a | b)))
 
-#define EIGHT_ROUNDS(t, WORD)                       \
-  ROUND(a, b, c, d, e, f, g, h, (t), WORD((t)));    \
+#define EIGHT_ROUNDS(t, WORD)                            \
+  ROUND(a, b, c, d, e, f, g, h, (t), WORD((t)));         \
   ROUND(h, a, b, c, d, e, f, g, (t) + 1, WORD((t) + 1)); \
   ROUND(g, h, a, b, c, d, e, f, (t) + 2, WORD((t) + 2)); \
   ROUND(f, g, h, a, b, c, d, e, (t) + 3, WORD((t) + 3)); \

@@ -1,9 +1,10 @@
 /* The thread pool.
  *
- * A job is open to whoever comes: the caller publishes it in one atomic word, takes part, and closes
- * it when no range is left. It then waits for those workers only that have joined, so a worker that
- * sleeps or is not scheduled costs nothing. Workers look for the next job for some microseconds
- * before they sleep: inside of a model call kernels follow each other at that distance.
+ * A job is open to whoever comes: the caller publishes it in one atomic word, takes part, and
+ * closes it when no range is left. It then waits for those workers only that have joined, so a
+ * worker that sleeps or is not scheduled costs nothing. Workers look for the next job for some
+ * microseconds before they sleep: inside of a model call kernels follow each other at that
+ * distance.
  *
  * The word `job`: bits 0..15 workers inside, bit 16 open, bits 17..63 number of the job. The job's
  * fields are written while the word is closed and nobody is inside, and read only by workers that
@@ -211,9 +212,10 @@ edgec_status edgec_pool_start(edgec_pool **out, int32_t threads, unsigned char *
   if (failure) {
     int32_t started = self->n_workers + 1;
     edgec_pool_stop(self);
-    return edgec_explain(error, EDGEC_NO_THREADS,
-                         "[threads] got %d of %d; need all; ask for fewer (pthread_create: error %d)",
-                         started, threads, failure);
+    return edgec_explain(
+        error, EDGEC_NO_THREADS,
+        "[threads] got %d of %d; need all; ask for fewer (pthread_create: error %d)", started,
+        threads, failure);
   }
   *out = self;
   return EDGEC_OK;

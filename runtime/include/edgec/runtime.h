@@ -19,9 +19,9 @@
 extern "C" {
 #endif
 
-#define EDGEC_ABI 1            /* raised when a struct below changes */
-#define EDGEC_ALIGNMENT 64     /* of weights and of everything in the arena, bytes */
-#define EDGEC_ERROR_BYTES 256  /* longest error text, its end included */
+#define EDGEC_ABI 1           /* raised when a struct below changes */
+#define EDGEC_ALIGNMENT 64    /* of weights and of everything in the arena, bytes */
+#define EDGEC_ERROR_BYTES 256 /* longest error text, its end included */
 #define EDGEC_MAX_RANK 8
 
 /* Grouped by who has to act: 1.. the caller, 16.. the files, 32.. the machine. */
@@ -52,8 +52,16 @@ const char *edgec_status_name(edgec_status status);
 const char *edgec_status_text(edgec_status status);
 
 typedef enum edgec_dtype {
-  EDGEC_F64, EDGEC_F32, EDGEC_F16, EDGEC_BF16, EDGEC_I64, EDGEC_I32, EDGEC_I16, EDGEC_I8,
-  EDGEC_U8, EDGEC_BOOL
+  EDGEC_F64,
+  EDGEC_F32,
+  EDGEC_F16,
+  EDGEC_BF16,
+  EDGEC_I64,
+  EDGEC_I32,
+  EDGEC_I16,
+  EDGEC_I8,
+  EDGEC_U8,
+  EDGEC_BOOL
 } edgec_dtype;
 
 size_t edgec_dtype_bytes(edgec_dtype dtype);
@@ -66,7 +74,7 @@ typedef struct edgec_dim {
   int64_t min, max; /* inclusive; memory is planned for max */
 } edgec_dim;
 
-/* An input, output or state. `shape` writes `rank` sizes for given values of the function's dims. */
+/* An input, output or state. `shape` writes `rank` sizes for values of the function's dims. */
 typedef struct edgec_tensor {
   const char *name;
   edgec_dtype dtype;
@@ -94,20 +102,20 @@ typedef struct edgec_function {
 
 /* Kernels of one instruction set: a struct of function pointers that the generated source reads. */
 typedef struct edgec_variant {
-  const char *name;        /* "x86_64_avx512" */
-  int (*supported)(void);  /* NULL: always */
+  const char *name;       /* "x86_64_avx512" */
+  int (*supported)(void); /* NULL: always */
   const void *kernels;
-  const void *tasks;       /* reserved: NULL */
+  const void *tasks; /* reserved: NULL */
 } edgec_variant;
 
 typedef struct edgec_model {
-  int32_t abi;             /* EDGEC_ABI of the compiler */
+  int32_t abi; /* EDGEC_ABI of the compiler */
   const char *name;
-  const char *version;     /* of edgec */
-  uint64_t weights_bytes;  /* size of NAME.weights */
-  uint8_t weights_hash[32]; /* SHA-256 of its payload, as its header has it */
-  uint64_t arena_bytes;    /* activations and states at the dims' maxima */
-  uint64_t workspace_bytes; /* for each thread */
+  const char *version;           /* of edgec */
+  uint64_t weights_bytes;        /* size of NAME.weights */
+  uint8_t weights_hash[32];      /* SHA-256 of its payload, as its header has it */
+  uint64_t arena_bytes;          /* activations and states at the dims' maxima */
+  uint64_t workspace_bytes;      /* for each thread */
   const edgec_variant *variants; /* best first */
   const edgec_function *functions;
   const char *const *kernel_names; /* for profiles, by kernel number */
@@ -116,31 +124,31 @@ typedef struct edgec_model {
 
 /* ---------------------------------------------------------------- instances */
 typedef struct edgec_options {
-  int32_t threads;        /* 0: one */
-  int32_t verify;         /* 1: hash the weights when they are opened (default), 0: sizes only */
-  int32_t profile;        /* 1: count calls and nanoseconds per kernel */
-  const char *variant;    /* NULL: the best that the CPU has */
-  const void *weights;    /* NULL: map the file; else the whole file in memory, 64-byte aligned,
-                             which must outlive the instance */
+  int32_t threads;     /* 0: one */
+  int32_t verify;      /* 1: hash the weights when they are opened (default), 0: sizes only */
+  int32_t profile;     /* 1: count calls and nanoseconds per kernel */
+  const char *variant; /* NULL: the best that the CPU has */
+  const void *weights; /* NULL: map the file; else the whole file in memory, 64-byte aligned,
+                          which must outlive the instance */
   size_t weights_size;
 } edgec_options;
 
 #define EDGEC_DEFAULTS {1, 1, 0, NULL, NULL, 0}
 
-/* Open the weights, reserve all memory, start the threads. `out` is NULL after a failure, whose text
- * is written to `error` (EDGEC_ERROR_BYTES; may be NULL). `options` may be NULL. */
+/* Open the weights, reserve all memory, start the threads. `out` is NULL after a failure, whose
+ * text is written to `error` (EDGEC_ERROR_BYTES; may be NULL). `options` may be NULL. */
 edgec_status edgec_create(const edgec_model *model, const char *weights_path,
                           const edgec_options *options, edgec_instance **out, char *error);
 void edgec_destroy(edgec_instance *self); /* NULL is fine */
 
-/* Text of the last failure of this instance, "" before the first. EDGEC_BUSY leaves it as it is, since
- * the thread that is inside may be writing it; so does a NULL instance. */
+/* Text of the last failure of this instance, "" before the first. EDGEC_BUSY leaves it as it is,
+ * since the thread that is inside may be writing it; so does a NULL instance. */
 const char *edgec_last_error(const edgec_instance *self);
 
 /* Run function `index`: takes the instance for the calling thread, checks dims, null and misaligned
  * pointers, calls `run`. Inputs and outputs in the order of the description; a pointer may be NULL
- * for a state (see edgec_state) and for a tensor without elements. A pointer has to be a multiple of
- * its element's size. */
+ * for a state (see edgec_state) and for a tensor without elements. A pointer has to be a multiple
+ * of its element's size. */
 edgec_status edgec_call(edgec_instance *self, int32_t index, const int64_t *dims,
                         const void *const *inputs, void *const *outputs);
 
@@ -169,19 +177,19 @@ typedef void (*edgec_task)(const void *arguments, int32_t begin, int32_t end, vo
 
 const unsigned char *edgec_weights(const edgec_instance *self); /* start of the payload */
 unsigned char *edgec_arena(edgec_instance *self);
-const void *edgec_kernels(const edgec_instance *self);          /* of the variant */
+const void *edgec_kernels(const edgec_instance *self); /* of the variant */
 
 /* Run a kernel over items [0, items), split over the threads into ranges of at least `grain`. */
 void edgec_parallel(edgec_instance *self, int32_t kernel, edgec_task task, const void *arguments,
                     int32_t items, int32_t grain);
 
-/* Set the last error; returns `status`. printf's format (in WebAssembly %s %c %d %u %x, l, ll, z). */
+/* Set the last error; returns `status`. printf's format; without libc %s %c %d %u %x, l, ll, z. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 3, 4)))
 #endif
 edgec_status edgec_fail(edgec_instance *self, edgec_status status, const char *format, ...);
 
-/* EDGEC_OK where all `count` indices lie in [low, high), else a text that names the first misfit. */
+/* EDGEC_OK where all `count` indices lie in [low, high), else a text that names the first one. */
 edgec_status edgec_check_i64(edgec_instance *self, const char *what, const int64_t *index,
                              int64_t count, int64_t low, int64_t high);
 edgec_status edgec_check_i32(edgec_instance *self, const char *what, const int32_t *index,

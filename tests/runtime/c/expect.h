@@ -6,28 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXPECT(condition)                                                      \
-  do {                                                                         \
-    if (!(condition)) {                                                        \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);  \
-      exit(1);                                                                 \
-    }                                                                          \
+#define EXPECT(condition)                                                     \
+  do {                                                                        \
+    if (!(condition)) {                                                       \
+      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+      exit(1);                                                                \
+    }                                                                         \
   } while (0)
 
-#define EXPECT_TEXT(text, part)                                                       \
-  do {                                                                                \
-    if (!strstr((text), (part))) {                                                    \
-      fprintf(stderr, "%s:%d: \"%s\" is not in \"%s\"\n", __FILE__, __LINE__, (part), \
-              (text));                                                                \
-      exit(1);                                                                        \
-    }                                                                                 \
+#define EXPECT_TEXT(text, part)                                                                \
+  do {                                                                                         \
+    if (!strstr((text), (part))) {                                                             \
+      fprintf(stderr, "%s:%d: \"%s\" is not in \"%s\"\n", __FILE__, __LINE__, (part), (text)); \
+      exit(1);                                                                                 \
+    }                                                                                          \
   } while (0)
 
-#define RUN(test)         \
-  do {                    \
-    puts(#test);          \
-    fflush(stdout);       \
-    test();               \
+#define RUN(test)   \
+  do {              \
+    puts(#test);    \
+    fflush(stdout); \
+    test();         \
   } while (0)
 
 #endif

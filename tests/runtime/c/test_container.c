@@ -142,9 +142,7 @@ static void rank_of_nine(edgec_header *h, edgec_entry *e) { (void)h, e[0].rank =
 static void no_dtype(edgec_header *h, edgec_entry *e) { (void)h, e[0].dtype = 10; }
 static void more_bytes(edgec_header *h, edgec_entry *e) { (void)h, e[1].bytes += 4; }
 static void name_elsewhere(edgec_header *h, edgec_entry *e) { (void)h, e[0].name_offset = 0; }
-static void endless_name(edgec_header *h, edgec_entry *e) {
-  (void)h, e[0].name_bytes = UINT32_MAX;
-}
+static void endless_name(edgec_header *h, edgec_entry *e) { (void)h, e[0].name_bytes = UINT32_MAX; }
 static void name_without_end(edgec_header *h, edgec_entry *e) { (void)h, e[1].name_bytes -= 1; }
 static void empty_name(edgec_header *h, edgec_entry *e) { (void)h, e[0].name_bytes = 0; }
 
@@ -152,10 +150,10 @@ static void refuses_forged_fields(void) {
   expect_forged(EDGEC_OTHER_VERSION, other_version);
   expect_forged(EDGEC_TRUNCATED, large_payload);
   static change *const damages[] = {
-      huge_payload, other_kind,       many_entries, no_entry,        odd_payload,  small_header,
-      endless_model,    hidden_text,  sizes_overflow,  overlaps,     offset_overflows,
-      size_under_rank,  rank_of_nine, no_dtype,        more_bytes,   name_elsewhere,
-      endless_name,     name_without_end, empty_name};
+      huge_payload,     other_kind,      many_entries,     no_entry,       odd_payload,
+      small_header,     endless_model,   hidden_text,      sizes_overflow, overlaps,
+      offset_overflows, size_under_rank, rank_of_nine,     no_dtype,       more_bytes,
+      name_elsewhere,   endless_name,    name_without_end, empty_name};
   for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
     printf("  %d\n", (int)i);
     fflush(stdout);

@@ -1,13 +1,24 @@
 /* Names and texts of statuses, sizes of dtypes, indices. */
-#include "expect.h"
 #include "edgec/runtime.h"
+#include "expect.h"
 
-static const edgec_status all[] = {
-    EDGEC_OK,          EDGEC_NULL_ARGUMENT, EDGEC_MISALIGNED,   EDGEC_DIM_OUT_OF_RANGE,
-    EDGEC_INDEX_OUT_OF_RANGE, EDGEC_BUSY,   EDGEC_NO_SUCH_NAME, EDGEC_BAD_OPTION,
-    EDGEC_PATTERN_MISFIT, EDGEC_CANNOT_OPEN, EDGEC_TRUNCATED,   EDGEC_DAMAGED,
-    EDGEC_OTHER_MODEL, EDGEC_OTHER_VERSION, EDGEC_OUT_OF_MEMORY, EDGEC_NO_THREADS,
-    EDGEC_UNSUPPORTED_CPU};
+static const edgec_status all[] = {EDGEC_OK,
+                                   EDGEC_NULL_ARGUMENT,
+                                   EDGEC_MISALIGNED,
+                                   EDGEC_DIM_OUT_OF_RANGE,
+                                   EDGEC_INDEX_OUT_OF_RANGE,
+                                   EDGEC_BUSY,
+                                   EDGEC_NO_SUCH_NAME,
+                                   EDGEC_BAD_OPTION,
+                                   EDGEC_PATTERN_MISFIT,
+                                   EDGEC_CANNOT_OPEN,
+                                   EDGEC_TRUNCATED,
+                                   EDGEC_DAMAGED,
+                                   EDGEC_OTHER_MODEL,
+                                   EDGEC_OTHER_VERSION,
+                                   EDGEC_OUT_OF_MEMORY,
+                                   EDGEC_NO_THREADS,
+                                   EDGEC_UNSUPPORTED_CPU};
 
 static void every_status_has_a_name_and_a_text(void) {
   for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {

@@ -1,8 +1,8 @@
 /* A model written by hand in the form of generated ones: what the tests of the library run.
  *
  *   embed(tokens i64[seq]) -> y f32[seq, 8]            y = table[tokens] * scale, over the threads
- *   step(x f32[4], sum f32[4]) -> (y f32[4], sum')     sum' = sum + x, y = sum' * scale; sum is a state
- *   total(x f32[n]) -> y f32[1]                        a sum by way of the threads' workspaces
+ *   step(x f32[4], sum f32[4]) -> (y f32[4], sum')     sum' = sum + x, y = sum' * scale; sum is a
+ * state total(x f32[n]) -> y f32[1]                        a sum by way of the threads' workspaces
  *
  * TINY_HASH and TINY_WEIGHTS_BYTES describe the weights that the test wrote. */
 #include "edgec/runtime.h"
@@ -122,8 +122,8 @@ static const edgec_variant variants[] = {{"none_has_it", never, &fast, NULL},
                                          {"plain", NULL, &plain, NULL}};
 static const char *const kernel_names[] = {"embed", "step", "total"};
 
-static const edgec_model model = {EDGEC_ABI,    "tiny",  "0.1.0",   TINY_WEIGHTS_BYTES,
-                                  TINY_HASH,    64,   64,
-                                  variants,     functions, kernel_names, 2, 3, 3};
+static const edgec_model model = {EDGEC_ABI, "tiny", "0.1.0",  TINY_WEIGHTS_BYTES, TINY_HASH,
+                                  64,        64,     variants, functions,          kernel_names,
+                                  2,         3,      3};
 
 const edgec_model *edgec_model_of(void) { return &model; }
