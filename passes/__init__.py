@@ -39,6 +39,7 @@ PASSES: dict[str, str] = {
     "reconstruct-blocks": "edgec.passes.reconstruct_blocks:ReconstructBlocks",
     "refine-scales": "edgec.passes.refine_scales:RefineScales",
     "smooth-activations": "edgec.passes.smooth_activations:SmoothActivations",
+    "sparsify-attention": "edgec.passes.sparsify_attention:SparsifyAttention",
     "sparsegpt": "edgec.passes.sparsegpt:SparseGpt",
     "sparsify-weights": "edgec.passes.sparsify_weights:SparsifyWeights",
     "share-weights": "edgec.passes.share_weights:ShareWeights",

@@ -66,8 +66,9 @@ def test_values_and_gradients_are_those_of_dense_attention(length: int, kind: st
         mask = torch.randn(1, 4, length, length).double().requires_grad_()
         tensors.append(mask)
     bias = dense if kind != "float" else mask.where(dense, -torch.inf)  # type: ignore[union-attr]
-    want = F.scaled_dot_product_attention(*tensors[:3], bias, scale=0.3, enable_gqa=True)
-    got = edgec.nn.sparse_attention(*tensors[:3], BIGBIRD, mask, scale=0.3)
+    q, k, v = tensors[:3]
+    want = F.scaled_dot_product_attention(q, k, v, bias, scale=0.3, enable_gqa=True)
+    got = edgec.nn.sparse_attention(q, k, v, BIGBIRD, mask, scale=0.3)
     torch.testing.assert_close(got, want)
     weights = torch.randn_like(want)
     expected = torch.autograd.grad((want * weights).sum(), tensors)
@@ -146,21 +147,23 @@ def test_the_artifact_computes_it_at_any_length(tmp_path: Path) -> None:
 def test_patterns_that_are_none_or_do_not_fit(
     pattern: str, error: type[EdgecError], says: str
 ) -> None:
+    q, k, v = operands(50)
     with pytest.raises(error) as caught:
-        edgec.nn.sparse_attention(*operands(50), pattern)
+        edgec.nn.sparse_attention(q, k, v, pattern)
     assert says in str(caught.value)
 
 
 def test_operands_that_do_not_fit() -> None:
     (q, k, v), (_, other, _) = operands(50), operands(40)
-    for tensors, says in (
+    cases: tuple[tuple[tuple[Tensor, Tensor, Tensor], str], ...] = (
         ((q[0], k, v), "need [B, H, n, D]"),
         ((q, other, v), "as many keys and values as queries"),
         ((q, k, v.float()), "(C1)"),
         ((q[:, :3], k, v), "(C4)"),
-    ):
+    )
+    for (a, b, c), says in cases:
         with pytest.raises(TypeCheckError) as caught:
-            edgec.nn.sparse_attention(*tensors, "window(3)")
+            edgec.nn.sparse_attention(a, b, c, "window(3)")
         assert says in str(caught.value)
 
 

@@ -8,6 +8,7 @@ A pattern is a union of parts, perhaps cut to the past:
 `visible` is its meaning. `parameters` is the same as plain integers, for tables and kernels.
 """
 
+from edgec.patterns.density import density
 from edgec.patterns.parts import BlockLocal, Causal, Dilated, Global, RandomBlocks, Strided, Window
 from edgec.patterns.pattern import Pattern, Union
 from edgec.patterns.text import parse
@@ -22,5 +23,6 @@ __all__ = [
     "Strided",
     "Union",
     "Window",
+    "density",
     "parse",
 ]

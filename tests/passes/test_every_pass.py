@@ -46,6 +46,7 @@ SPECS: tuple[tuple[str, ...], ...] = (
     ("quantize-weights{bits=3}",),
     ("share-weights{tolerance=0.9,min_numel=1}",),
     ("sparsegpt{bits=4,group=16,misfits=rows}",),
+    ('sparsify-attention{pattern="window(1) + global(1)"}',),
     ("sparsify-weights{score=wanda,refit=3}",),
 )
 # Compression passes that these architectures do not try, and why.

@@ -20,6 +20,7 @@ from edgec.patterns import (
     Strided,
     Union,
     Window,
+    density,
     parse,
 )
 from edgec.patterns.choice import P, chosen_blocks, ranks
@@ -225,3 +226,12 @@ def test_patterns_that_do_not_fit(text: str, fits: bool, longest: int) -> None:
         return
     with pytest.raises(TypeCheckError, match=f"a pattern that fits {longest} tokens"):
         parse(text).check(longest)
+
+
+@given(PATTERN, st.integers(1, 40), st.booleans())
+def test_density_counts_pairs_of_all_heads(pattern: Pattern, length: int, causal: bool) -> None:
+    i = np.arange(length)[:, None]
+    pairs = np.tri(length, dtype=bool) if causal else np.ones((length, length), bool)
+    heads = range(pattern.head_period)
+    seen = np.mean([(pattern.visible(i, i.T, length, h) & pairs).sum() for h in heads])
+    assert density(pattern, length, causal) == pytest.approx(seen / pairs.sum())
