@@ -33,33 +33,41 @@ Known = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Ranges:
-    """Least and greatest token of each block, i64[blocks], for the head number `head`.
+    """Least and greatest token of each block, i64[blocks].
 
-    i0, i1 are of queries [blocks, 1], j0, j1 of keys [1, blocks].
+    classes   where the tokens are sorted by classes of which each sees itself only: those of the
+              first and the last token of each block
     """
 
     least: Array
     greatest: Array
-    head: int
+    classes: tuple[Array, Array] | None = None
 
     @staticmethod
-    def of(order: Array, head: int) -> Ranges:
+    def of(order: Array, classes: Array | None) -> Ranges:
+        """Of tokens in the order of the table's positions, and the class of each."""
         starts = np.arange(0, len(order), BLOCK)
-        return Ranges(np.minimum.reduceat(order, starts), np.maximum.reduceat(order, starts), head)
-
-    def of_pairs(self) -> tuple[Array, Array, Array, Array]:
-        columns = self.least[:, None], self.greatest[:, None]
-        return (*columns, self.least[None], self.greatest[None])
+        ends = np.minimum(starts + BLOCK, len(order)) - 1
+        return Ranges(
+            np.minimum.reduceat(order, starts),
+            np.maximum.reduceat(order, starts),
+            None if classes is None else (classes[starts], classes[ends]),
+        )
 
 
 def classify(pattern: Pattern, ranges: Ranges, length: int) -> Known:
     """i8[query blocks, key blocks]: NONE, EVERY, or 0 where the pairs must be looked at."""
-    i0, i1, j0, j1 = ranges.of_pairs()
-    known: Known | None = None
-    for part in pattern.parts:
-        of_part = _known(part, i0, i1, j0, j1, length)
-        known = of_part if known is None else np.maximum(known, of_part)
-    assert known is not None
+    i0, i1 = ranges.least[:, None], ranges.greatest[:, None]
+    j0, j1 = ranges.least[None], ranges.greatest[None]
+    if ranges.classes is not None:
+        first, last = ranges.classes
+        none = (first[:, None] > last[None]) | (last[:, None] < first[None])
+        single = first == last
+        known = _of(~none & single[:, None] & single[None], none)
+    else:
+        known = np.full(np.broadcast_shapes(i0.shape, j0.shape), NONE, np.int8)
+        for part in pattern.parts:
+            known = np.maximum(known, _known(part, i0, i1, j0, j1, length))
     return np.minimum(known, _within(i0 - j1, i1 - j0, 0, length)) if pattern.past_only else known
 
 

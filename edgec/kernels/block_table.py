@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edgec.kernels.attention_tiles import BLOCK, HIDDEN
 from edgec.kernels.block_ranges import EVERY, NONE, Ranges, classify
-from edgec.patterns import Dilated, Pattern, RandomBlocks, Strided
+from edgec.patterns import Dilated, Global, Pattern, RandomBlocks, Strided
 
 Ints = npt.NDArray[np.int32]
 Seen = npt.NDArray[np.bool_]
@@ -72,19 +72,27 @@ def token_order(pattern: Pattern, length: int, head: int) -> npt.NDArray[np.int6
     part = pattern.parts[0]
     if isinstance(part, Dilated):
         return np.argsort(tokens % part.rate != head % part.rate, kind="stable")
-    assert isinstance(part, Strided)
-    return np.argsort(tokens // part.size % part.stride, kind="stable")
+    classes = token_classes(pattern, tokens)
+    assert classes is not None
+    return np.argsort(classes, kind="stable")
 
 
-def pattern_table(pattern: Pattern, length: int) -> BlockTable:
-    """The table of a pattern over `length` tokens."""
-    ordered, period = is_ordered(pattern), pattern.head_period
+def token_classes(pattern: Pattern, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    """Of a strided pattern the residue of each token's block: it sees those with its own."""
+    part = pattern.parts[0]
+    return tokens // part.size % part.stride if isinstance(part, Strided) else None
+
+
+def pattern_table(pattern: Pattern, length: int, ordered: bool | None = None) -> BlockTable:
+    """The table of a pattern over `length` tokens; `ordered` where is_ordered says so."""
+    ordered, period = is_ordered(pattern) if ordered is None else ordered, pattern.head_period
     writer = _Writer()
     orders = []
     for head in range(period):
         order = token_order(pattern, length, head) if ordered else np.arange(length)
         orders.append(order)
-        known = classify(pattern, Ranges.of(order, head), length)
+        classes = token_classes(pattern, order) if ordered else None
+        known = classify(pattern, Ranges.of(order, classes), length)
         writer.add(known, _tiles(pattern, order, known, length, head))
     return writer.table(np.stack(orders).astype("i4") if ordered else None, period)
 
@@ -150,7 +158,8 @@ def _seen(
             last = length - 1
             seen |= part.visible(np.minimum(i, last), np.minimum(j, last), length, head)
         else:
-            seen |= part.visible(i, j, length, head)
+            end = 2**62 if isinstance(part, Global) and not part.last else length
+            seen |= part.visible(i, j, end, head)
     return seen & (j <= i) if pattern.past_only else seen
 
 

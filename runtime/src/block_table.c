@@ -84,7 +84,7 @@ static int64_t distance(int64_t a, int64_t b) { return a < b ? b - a : a - b; }
 
 static int sees(const builder *self, const edgec_pattern_part *part, const draw *drawn, int64_t i,
                 int64_t j) {
-  int64_t a = part->a, b = part->b, end = self->length - b;
+  int64_t a = part->a, b = part->b, end = b ? self->length - b : INT64_MAX;
   switch (part->kind) {
     case BLOCK_LOCAL:
       return distance(i / a, j / a) <= b;
