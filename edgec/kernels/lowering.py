@@ -1,9 +1,9 @@
 """TVM's lowering of kernels to the raw C ABI: nothing of the TVM runtime is referenced.
 
 TVM's default pipeline without MakePackedAPI (the C signature is the parameter list),
-StorageRewrite, CompactBufferAllocation (half of a build's time; kernels ask for what they need) and the passes for
-GPUs. A scratch buffer that is too large for the stack, or T.parallel, stops the build: kernels get
-room in their workspace, and callers split the range of items.
+StorageRewrite, CompactBufferAllocation (half of a build's time; kernels ask for what they need) and
+the passes for GPUs. A scratch buffer that is too large for the stack, or T.parallel, stops the
+build: kernels get room in their workspace, and callers split the range of items.
 """
 
 from __future__ import annotations

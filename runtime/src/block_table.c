@@ -297,7 +297,8 @@ static void write_order(const builder *self, int32_t *order) {
     }
     for (int64_t start = class * part->b; start < self->length;
          start += (int64_t)part->a * part->b) {
-      for (int64_t i = start; i < start + part->b && i < self->length; i++) order[at++] = (int32_t)i;
+      for (int64_t i = start; i < start + part->b && i < self->length; i++)
+        order[at++] = (int32_t)i;
     }
   }
 }
@@ -316,10 +317,10 @@ static edgec_status check(const edgec_pattern *pattern, int32_t length,
     draws += part->kind == RANDOM;
     if (part->kind < 0 || part->kind >= KINDS || part->a < divides_a || part->b < divides_b ||
         part->c < 0 || draws > EDGEC_MAX_RANDOM_PARTS) {
-      return edgec_explain(error, EDGEC_PATTERN_MISFIT,
-                           "[pattern] part %d is (%d, %d, %d, %d); need a kind 0..%d and its fields",
-                           (int)p, (int)part->kind, (int)part->a, (int)part->b, (int)part->c,
-                           KINDS - 1);
+      return edgec_explain(
+          error, EDGEC_PATTERN_MISFIT,
+          "[pattern] part %d is (%d, %d, %d, %d); need a kind 0..%d and its fields", (int)p,
+          (int)part->kind, (int)part->a, (int)part->b, (int)part->c, KINDS - 1);
     }
   }
   int one = pattern->n_parts == 1 && table->order &&
