@@ -112,15 +112,25 @@ class Columns:
                 visit(u * lanes + lane, self.start + u * lanes + lane)
 
 
-def over_columns(body: Body, item: Any, inner: Any, emit: Callable[[Any, Columns], None]) -> None:
-    """emit(index before the axis, columns) for all columns of one item."""
+def over_columns(
+    body: Body,
+    item: Any,
+    inner: Any,
+    emit: Callable[[Any, Columns], None],
+    unroll: int = UNROLL,
+) -> None:
+    """emit(index before the axis, columns) for all columns of one item.
+
+    Up to `unroll` vectors are worked on together; 1 keeps code with long functions short.
+    """
     blocks = body.let((inner + (COLUMNS - 1)) // COLUMNS)
     outer, first = body.let(item // blocks), body.let(item % blocks * COLUMNS)
     count, lanes = body.let(T.min(inner - first, body.i32(COLUMNS))), body.isa.lanes
-    width = UNROLL * lanes
+    width = unroll * lanes
     with body.loop(0, count // width) as v:
-        emit(outer, Columns(body, body.let(first + v * width), UNROLL))
-    with body.loop(count // width * UNROLL, count // lanes) as v:
-        emit(outer, Columns(body, body.let(first + v * lanes), 1))
+        emit(outer, Columns(body, body.let(first + v * width), unroll))
+    if unroll > 1:
+        with body.loop(count // width * unroll, count // lanes) as v:
+            emit(outer, Columns(body, body.let(first + v * lanes), 1))
     with body.loop(count // lanes * lanes, count) as i:
         emit(outer, Columns(body, body.let(first + i), 0))

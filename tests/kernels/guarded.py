@@ -99,16 +99,24 @@ def _items(kernel: Kernel, sizes: Mapping[str, float]) -> int:
     return given
 
 
+def bits(x: torch.Tensor) -> Any:
+    """What a kernel gets: bf16 as its bits, truth values as bytes."""
+    if x.dtype == torch.bfloat16:
+        return x.view(torch.int16).numpy().view("u2")
+    return x.to(torch.uint8).numpy() if x.dtype == torch.bool else x.numpy()
+
+
 def check(op: Op, got: Any, want: torch.Tensor, length: int = 1) -> None:
     """`got` is within what the op declares of the exact values; `length` that of its sums.
 
-    Magnitudes: the bound is relative to the greatest finite one, as in edgec.validate.tolerance.
+    Relative to the greatest finite magnitude, as in edgec.validate.tolerance.
     """
+    made = torch.from_numpy(got.view("i2")).view(torch.bfloat16) if got.dtype == "u2" else got
+    made = torch.as_tensor(made)
     exact = want.double().numpy()
-    assert got.shape == exact.shape
-    eps = float(np.finfo(got.dtype).eps)
-    bound = STANDARD * eps * op.factor * math.sqrt(max(length, 1))
+    assert tuple(made.shape) == exact.shape
+    bound = STANDARD * torch.finfo(made.dtype).eps * op.factor * math.sqrt(max(length, 1))
     finite = np.abs(exact[np.isfinite(exact)])
     np.testing.assert_allclose(
-        got.astype("f8"), exact, rtol=0, atol=bound * finite.max(initial=0), equal_nan=True
+        made.double().numpy(), exact, rtol=0, atol=bound * finite.max(initial=0), equal_nan=True
     )
