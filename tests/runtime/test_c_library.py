@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Built:
     weights: Path
     other_weights: Path
 
-    def run(self, name: str, *arguments: Path, flags: tuple[str, ...] = ()) -> str:
+    def run(self, name: str, *arguments: Path | str, flags: tuple[str, ...] = ()) -> str:
         """Build and run the test program `name`; returns what it printed."""
         program = self.folder / name
         sources = [C_TESTS / f"{name}.c", *self.objects]
@@ -96,6 +97,19 @@ def test_threads_without_races(races: Built) -> None:
 def test_nothing_is_allocated_after_creation(plain: Built) -> None:
     """Without a sanitizer, since those bring a malloc of their own."""
     plain.run("test_allocation", plain.weights)
+
+
+# As Linux calls them = as LLVM does.
+CPU_FLAGS = {
+    "x86_64": "avx2=avx2 fma=fma f16c=f16c avx_vnni=avxvnni avx512f=avx512f avx512dq=avx512dq "
+    "avx512bw=avx512bw avx512vl=avx512vl avx512_vnni=avx512vnni",
+    "aarch64": "asimd=neon asimdhp=fullfp16 asimddp=dotprod i8mm=i8mm bf16=bf16 sve=sve",
+}
+
+
+@pytest.mark.skipif(platform.machine() not in CPU_FLAGS, reason="nothing to ask this CPU for")
+def test_features_of_the_cpu_are_those_that_linux_lists(memory: Built) -> None:
+    memory.run("test_cpu", *CPU_FLAGS[platform.machine()].split())
 
 
 def test_formatter_without_libc(memory: Built) -> None:

@@ -179,6 +179,11 @@ const unsigned char *edgec_weights(const edgec_instance *self); /* start of the 
 unsigned char *edgec_arena(edgec_instance *self);
 const void *edgec_kernels(const edgec_instance *self); /* of the variant */
 
+/* Whether this CPU, and its system, have all features of a list such as "avx2,fma", by the names of
+ * LLVM; 0 for a name that is not known. x86: avx2 fma f16c avxvnni avx512f avx512dq avx512bw
+ * avx512vl avx512vnni; aarch64: neon fullfp16 dotprod i8mm bf16 sve. */
+int edgec_cpu_has(const char *features);
+
 /* Run a kernel over items [0, items), split over the threads into ranges of at least `grain`. */
 void edgec_parallel(edgec_instance *self, int32_t kernel, edgec_task task, const void *arguments,
                     int32_t items, int32_t grain);
