@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edgec.kernels.attention_tiles import BLOCK
 from edgec.kernels.block_table import is_ordered, pattern_table
 from edgec.patterns import Dilated, Global, Pattern, RandomBlocks, Strided, Union
+from edgec.patterns.pattern import Part
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def table_capacity(pattern: Pattern, longest: int) -> TableCapacity:
 
 def _independent(pattern: Pattern) -> Pattern | None:
     """The parts whose meaning does not depend on the number of tokens."""
-    fixed = []
+    fixed: list[Part] = []
     for part in pattern.parts:
         if isinstance(part, Global) and part.last:
             if part.tokens:
