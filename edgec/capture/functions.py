@@ -157,7 +157,8 @@ def _adapted(module: nn.Module, adapt: bool) -> Iterator[None]:
         yield
         return
     from edgec.capture.experts import static_experts
+    from edgec.capture.sparse_models import sparse_models
     from edgec.capture.transformers import adapted
 
-    with adapted(module), static_experts(module):
+    with adapted(module), static_experts(module), sparse_models(module):
         yield

@@ -1,0 +1,130 @@
+"""transformers' BigBird with block_sparse attention under a pattern, for a while, at any length.
+
+The stock form works on whole blocks of B tokens. In blocks 1 .. last-1 a query sees its own block,
+the blocks beside it, the first and the last block, and r random blocks; in the first and the last
+it sees all. Outside of training all its "random" blocks are block 0 (`rand_attn` is zero), which
+the softmax counts once more for each: the keys of block 0 have the weight 1 + r. Ours computes that
+from
+
+    rows in between      attention under block_local(B, 1) + global(B, B), with log(1 + r) added to
+                         the scores of the first B keys
+    first, last block    attention over all keys
+
+on tokens that are padded to whole blocks inside of each attention. Below 5 + 2 r blocks the stock
+form is dense, and so is the capture of an example of that length: the length of the example decides
+which of the two a program computes, and the program's dimensions say for which lengths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgec.errors import CaptureError
+from edgec.nn import sparse_attention
+
+
+@contextlib.contextmanager
+def sparse_big_bird(module: nn.Module) -> Iterator[None]:
+    """Within the block each BigBirdModel with block_sparse attention computes in our form.
+
+    The stock model turns itself dense when it meets a short input; afterwards it is as before.
+    """
+    from transformers.models.big_bird import modeling_big_bird as stock
+
+    models: list[Any] = [m for m in module.modules() if isinstance(m, stock.BigBirdModel)]
+    models = [m for m in models if m.attention_type == "block_sparse"]
+    with contextlib.ExitStack() as stack:
+        for model in models:
+            stack.enter_context(_adapted(model))
+        yield
+
+
+@contextlib.contextmanager
+def _adapted(model: Any) -> Iterator[None]:
+    if model.config.output_attentions:
+        got = "config.output_attentions=True"
+        raise CaptureError("BigBirdModel", got, "a model whose weights of attention stay inside")
+    owners = [layer.attention for layer in model.encoder.layer]
+    before = [owner.self for owner in owners]
+    model._pad_to_block_size = _unpadded
+    model.create_masks_for_block_sparse_attn = _masks
+    for own in before:
+        own.forward = _forward(own)
+    try:
+        yield
+    finally:
+        del model._pad_to_block_size, model.create_masks_for_block_sparse_attn
+        for own in before:
+            del own.forward
+        for part in (model, model.encoder, *owners, *model.encoder.layer):
+            part.attention_type = "block_sparse"
+        for owner, own in zip(owners, before, strict=True):
+            owner.self = own
+
+
+def _unpadded(
+    input_ids: Any,
+    attention_mask: Any,
+    token_type_ids: Any,
+    position_ids: Any,
+    inputs_embeds: Any,
+    pad_token_id: int,
+) -> tuple[Any, ...]:
+    """`_pad_to_block_size`: each attention pads for itself."""
+    return 0, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+
+
+def _masks(attention_mask: Tensor, block_size: int) -> tuple[Any, ...]:
+    """`create_masks_for_block_sparse_attn`: of the four only what ours reads, [B, 1, 1, n]."""
+    batch, length = attention_mask.shape
+    return None, None, None, attention_mask.view(batch, 1, 1, length)
+
+
+def _forward(own: Any) -> Callable[..., tuple[Tensor, None]]:
+    """BigBirdBlockSparseAttention's forward: x [B, n, E] -> [B, n, E]."""
+
+    def forward(
+        x: Tensor, band_mask: Any = None, from_mask: Any = None, to_mask: Any = None, *_: Any,
+        **rest: Any,
+    ) -> tuple[Tensor, None]:  # fmt: skip
+        def heads(projection: Any) -> Tensor:
+            split: Tensor = projection(x).unflatten(-1, (own.num_attention_heads, -1))
+            return split.transpose(1, 2)
+
+        # a plain comparison, so that export learns that the two (symbolic) lengths are one
+        if to_mask.shape[-1] != x.shape[1]:
+            got = f"a mask of {to_mask.shape[-1]} tokens for {x.shape[1]}"
+            raise CaptureError("BigBirdModel", got, "one for each token")
+        q, k, v = heads(own.query), heads(own.key), heads(own.value)
+        y = attention(q, k, v, to_mask != 0, own.block_size, own.num_random_blocks)
+        y = y * to_mask.transpose(2, 3).to(y.dtype)  # rows of padding are zero
+        return y.transpose(1, 2).flatten(2), None
+
+    return forward
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, real: Tensor, block: int, random: int) -> Tensor:
+    """q, k, v [B, H, n, D], real bool [B, 1, 1, n] -> [B, H, n, D], n more than five blocks."""
+    length: Any = q.shape[2]
+    blocks = (length + block - 1) // block
+    more = blocks * block - length
+    q, k, v = (F.pad(t, (0, 0, 0, more)) for t in (q, k, v))
+    real = F.pad(real, (0, more))
+    bias = torch.zeros(real.shape, dtype=q.dtype, device=q.device)
+    bias = bias.masked_fill(~real, -math.inf)
+    counted = torch.arange(bias.shape[-1], device=q.device) < block
+    bias = bias + counted.to(q.dtype) * math.log(1 + random)
+    between = sparse_attention(q, k, v, f"block_local({block}, 1) + global({block}, {block})", bias)
+    ends = [
+        F.scaled_dot_product_attention(rows, k, v, real)
+        for rows in (q[:, :, :block], q[:, :, (blocks - 1) * block :])
+    ]
+    middle = between[:, :, block : (blocks - 1) * block]
+    return torch.cat([ends[0], middle, ends[1]], 2)[:, :, :length]

@@ -1,0 +1,172 @@
+"""transformers' Longformer with attention under a pattern, for a while, at any length.
+
+The stock form pads inputs to whole windows, asks whether any token is global, and gathers global
+tokens by their number: none of that has static shapes. Ours computes the same values from
+
+    local rows     attention under window(w / 2), or window(w / 2) + global(1)
+    global rows    attention of the global projections over all tokens
+
+Which tokens are global is known where a model says so itself: none without a mask, the first one
+for classification of sequences. A mask that comes at run time may hold any tokens; then both are
+computed over all pairs under masks, exactly and at quadratic cost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgec.errors import CaptureError
+from edgec.nn import sparse_attention
+
+
+@dataclass
+class Globals:
+    """Which tokens are global during a call: `leading` ones, or those of a mask."""
+
+    leading: int = 0
+    masked: bool = False
+
+
+@contextlib.contextmanager
+def sparse_longformer(module: nn.Module) -> Iterator[None]:
+    """Within the block each LongformerModel inside of `module` computes in our form."""
+    from transformers.models.longformer import modeling_longformer as stock
+
+    changed: list[Any] = []
+
+    def put(owner: Any, name: str, function: Callable[..., Any]) -> None:
+        setattr(owner, name, functools.wraps(getattr(owner, name))(function))
+        changed.append((owner, name))
+
+    for part in list(module.modules()):
+        if isinstance(part, stock.LongformerForSequenceClassification):
+            _first_token(part, put)
+        elif isinstance(part, stock.LongformerModel):
+            _model(part, put)
+    try:
+        yield
+    finally:
+        for owner, name in changed:
+            delattr(owner, name)
+
+
+Put = Callable[[Any, str, Callable[..., Any]], None]
+
+
+def _first_token(classifier: Any, put: Put) -> None:
+    """A classifier without a mask makes one for the first token: its model is told the number."""
+    forward = classifier.forward
+
+    def told(*args: Any, **given: Any) -> Any:
+        own = len(args) < 3 and given.get("global_attention_mask") is None
+        classifier.longformer.leading_global = 1 if own else None
+        try:
+            return forward(*args, **given)
+        finally:
+            del classifier.longformer.leading_global
+
+    put(classifier, "forward", told)
+
+
+def _model(model: Any, put: Put) -> None:
+    if model.config.output_attentions:
+        got = "config.output_attentions=True"
+        raise CaptureError("LongformerModel", got, "a model whose weights of attention stay inside")
+    found, forward = Globals(), model.forward
+
+    def called(*args: Any, **given: Any) -> Any:
+        leading = getattr(model, "leading_global", None)
+        mask = args[2] if len(args) > 2 else given.get("global_attention_mask")
+        found.leading = leading or 0
+        found.masked = leading is None and mask is not None
+        return forward(*args, **given)
+
+    put(model, "forward", called)
+    put(model, "_pad_to_window_size", _unpadded)
+    put(model.encoder, "forward", functools.partial(_encoder, model.encoder, found))
+
+
+def _unpadded(
+    input_ids: Any,
+    attention_mask: Any,
+    token_type_ids: Any,
+    position_ids: Any,
+    inputs_embeds: Any,
+    pad_token_id: int,
+) -> tuple[Any, ...]:
+    """`_pad_to_window_size`: patterns hold at any length."""
+    return 0, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+
+
+def _encoder(
+    encoder: Any,
+    found: Globals,
+    hidden_states: Tensor,
+    attention_mask: Tensor,
+    padding_len: int = 0,
+    output_attentions: bool = False,
+    output_hidden_states: bool = False,
+    return_dict: bool = True,
+) -> Any:
+    """LongformerEncoder's forward.
+
+    attention_mask   [B, n]: below 0 for padding, above for global tokens
+    """
+    from transformers.models.longformer.modeling_longformer import LongformerBaseModelOutput
+
+    real, chosen = attention_mask >= 0, attention_mask > 0
+    states = [hidden_states]
+    for layer in encoder.layer:
+        x, attention = states[-1], layer.attention
+        y = _attention(attention.self, found, x, real, chosen)
+        states.append(layer.ff_chunk(attention.output(y, x)))
+    shown = tuple(states) if output_hidden_states else None
+    if not return_dict:
+        return tuple(v for v in (states[-1], shown) if v is not None)
+    return LongformerBaseModelOutput(last_hidden_state=states[-1], hidden_states=shown)
+
+
+def _attention(own: Any, found: Globals, x: Tensor, real: Tensor, chosen: Tensor) -> Tensor:
+    """LongformerSelfAttention: x [B, n, E], real and chosen (global) bool [B, n] -> [B, n, E]."""
+
+    def heads(projection: Any, tokens: Tensor = x) -> Tensor:
+        split: Tensor = projection(tokens).unflatten(-1, (own.num_heads, own.head_dim))
+        return split.transpose(1, 2)
+
+    q, k, v = heads(own.query), heads(own.key), heads(own.value)
+    keys, count = real[:, None, None, :], found.leading
+    window = f"window({own.one_sided_attn_window_size})"
+    scale = 1 / math.sqrt(own.head_dim)
+    if found.masked:
+        near = _near(x.shape[1], own.one_sided_attn_window_size, x.device)
+        y = _over_all(q, k, v, (near | chosen[:, None, None, :]) & keys, scale)
+        seen = heads(own.key_global), heads(own.value_global)
+        of_global = _over_all(heads(own.query_global), *seen, keys, scale)
+        y = torch.where(chosen[:, None, :, None], of_global, y)
+    elif count:
+        y = sparse_attention(q, k, v, f"{window} + global({count})", keys, scale)
+        first = heads(own.query_global, x[:, :count])
+        first = _over_all(first, heads(own.key_global), heads(own.value_global), keys, scale)
+        y = torch.cat([first, y[:, :, count:]], 2)
+    else:
+        y = sparse_attention(q, k, v, window, keys, scale)
+    y = y.transpose(1, 2).flatten(2)
+    return y * real[:, :, None].to(y.dtype)
+
+
+def _over_all(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+    return nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+
+
+def _near(length: int, radius: int, device: torch.device) -> Tensor:
+    """bool [n, n]: at most `radius` tokens away."""
+    i = torch.arange(length, device=device)
+    return (i[:, None] - i[None, :]).abs() <= radius
