@@ -128,10 +128,9 @@ static void endless_model(edgec_header *h, edgec_entry *e) {
 static void hidden_text(edgec_header *h, edgec_entry *e) { (void)e, h->producer[31] = 'x'; }
 static void sizes_overflow(edgec_header *h, edgec_entry *e) {
   (void)h;
-  e[0].rank = 2;
-  e[0].sizes[0] = (uint64_t)1 << 62;
-  e[0].sizes[1] = 4; /* 4 * 2^64 bytes */
-  e[0].bytes = 0;
+  e[1].rank = 2;
+  e[1].sizes[0] = 3;
+  e[1].sizes[1] = 0xaaaaaaaaaaaaaaab; /* 3 times this is 1 modulo 2^64 */
 }
 static void offset_overflows(edgec_header *h, edgec_entry *e) {
   (void)h, e[1].offset = UINT64_MAX - 63;
@@ -168,6 +167,15 @@ static void refuses_bytes_behind_the_end(void) {
   free(file.data);
 }
 
+static void refuses_payload_that_no_entry_has(void) {
+  bytes file = copy(original.size + 64);
+  memset(file.data + original.size, 0, 64);
+  ((edgec_header *)(void *)file.data)->payload_bytes += 64;
+  forge(file);
+  EXPECT(open_bytes(file, 0) == EDGEC_DAMAGED);
+  free(file.data);
+}
+
 static void refuses_memory_at_odd_places(void) {
   bytes file = copy(original.size + 64);
   memmove(file.data + 8, file.data, original.size);
@@ -191,6 +199,7 @@ int main(int count, char **words) {
   RUN(survives_every_forged_byte);
   RUN(refuses_forged_fields);
   RUN(refuses_bytes_behind_the_end);
+  RUN(refuses_payload_that_no_entry_has);
   RUN(refuses_memory_at_odd_places);
   return 0;
 }

@@ -59,6 +59,32 @@ static void runs_every_item_once(void) {
   }
 }
 
+typedef struct meeting {
+  atomic_int inside;
+  void *workspaces[3];
+} meeting;
+
+/* Each range waits until all are worked on: by three threads. */
+static void meet(const void *arguments, int32_t begin, int32_t end, void *workspace) {
+  meeting *self = (meeting *)(uintptr_t)arguments;
+  EXPECT(end == begin + 1);
+  self->workspaces[begin] = workspace;
+  atomic_fetch_add(&self->inside, 1);
+  while (atomic_load(&self->inside) < 3) sleep_us(10);
+}
+
+static void gives_each_thread_a_workspace(void) {
+  edgec_pool *pool = start(3, workspaces);
+  meeting this = {0};
+  edgec_pool_run(pool, meet, &this, 3, 3);
+  for (int i = 0; i < 3; i++) {
+    size_t offset = (size_t)((unsigned char *)this.workspaces[i] - workspaces);
+    EXPECT(offset % STRIDE == 0 && offset < 3 * STRIDE);
+    EXPECT(this.workspaces[i] != this.workspaces[(i + 1) % 3]);
+  }
+  edgec_pool_stop(pool);
+}
+
 /* Around the time after which workers and the caller go to sleep. */
 static void wakes_after_pauses(void) {
   edgec_pool *pool = start(4, workspaces);
@@ -98,6 +124,7 @@ static void stops_at_any_time(void) {
 
 int main(void) {
   RUN(runs_every_item_once);
+  RUN(gives_each_thread_a_workspace);
   RUN(wakes_after_pauses);
   RUN(waits_for_slow_workers);
   RUN(stops_at_any_time);
