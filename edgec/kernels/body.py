@@ -104,6 +104,17 @@ class Body:
         return T.bind(value)
 
     @staticmethod
+    def held(value: Any) -> Any:
+        """As `let` for an i32, but TVM does not look through it.
+
+        Its simplifier substitutes the values of names, which took seconds to minutes for chains of
+        divisions, and overflowed. LLVM sees through the scratch element.
+        """
+        kept = T.alloc_buffer((1,), "int32", align=4, annotations=ON_STACK)
+        T.buffer_store(kept, value, [0])
+        return T.bind(kept[0])
+
+    @staticmethod
     @contextmanager
     def when(condition: Any) -> Iterator[None]:
         with T.If(condition), T.Then():
@@ -116,6 +127,18 @@ class Body:
     @staticmethod
     def i32(value: int) -> Any:
         return tvm.tirx.const(value, "int32")
+
+
+def outer_index(body: Body, item: Any, extents: Sequence[Any]) -> list[Any]:
+    """Indices along axes of these extents for a number that counts them row by row.
+
+    With the machine's division: TVM's simplifier takes minutes over nested floor divisions.
+    """
+    index: list[Any] = []
+    for extent in reversed(extents[1:]):
+        index.insert(0, body.let(tvm.tirx.truncmod(item, extent)))
+        item = body.let(tvm.tirx.truncdiv(item, extent))
+    return [item, *index] if extents else []
 
 
 def prim_func(kernel: Kernel, isa: InstructionSet, name: str = "") -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
@@ -12,9 +13,6 @@ from pathlib import Path
 from edgec.errors import BuildError
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel
-
-#: Raised when code generation changes without any kernel's fields changing.
-_REVISION = 1
 
 CACHE_VARIABLE = "EDGEC_CACHE"
 
@@ -32,20 +30,26 @@ def build_objects(
 ) -> dict[Kernel, Path]:
     """One object file for each kernel; `suffix` ends the functions' names.
 
-    An object is built once for its content, instruction set and version of TVM, and found again
-    after that. Raises BuildError where TVM is missing or refuses a kernel.
+    An object is built once for its tensor IR, instruction set and version of TVM. A note says which
+    object a kernel of these sources had, so that TVM is not even imported where nothing changed.
+    Raises BuildError where TVM is missing or refuses a kernel.
     """
     folder = cache_folder() / "objects"
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = f"{_versions()}\n{isa.name}\n{sorted(isa.target.items())}\n{suffix}\n{_sources()}"
+    machine = f"{_versions()}\n{isa.name}\n{sorted(isa.target.items())}\n{suffix}"
     found: dict[Kernel, Path] = {}
     for kernel in dict.fromkeys(kernels):
-        content = f"{stamp}\n{kernel.key()}"
-        path = folder / f"{kernel.name}-{hashlib.sha256(content.encode()).hexdigest()[:24]}.o"
-        if not path.exists():
-            _write(kernel, isa, suffix, path)
+        note = folder / f"{_digest(machine, _sources(), kernel.key())}.note"
+        path = folder / note.read_text() if note.exists() else None
+        if path is None or not path.exists():
+            path = _object(kernel, isa, suffix, machine, folder)
+            _write_whole(note, path.name.encode())
         found[kernel] = path
     return found
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:32]
 
 
 def _versions() -> str:
@@ -56,35 +60,41 @@ def _versions() -> str:
         raise BuildError("kernels", f"{error.name} is not installed", need, do) from error
 
 
-_digest = ""
-
-
+@functools.cache
 def _sources() -> str:
-    """Hash of the code generators themselves: a changed generator finds no old object."""
-    global _digest
-    if not _digest:
-        hashed = hashlib.sha256(str(_REVISION).encode())
-        for path in sorted(Path(__file__).parent.glob("*.py")):
+    """Hash of the code generators themselves."""
+    hashed = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in (".py", ".json"):
             hashed.update(path.read_bytes())
-        _digest = hashed.hexdigest()
-    return _digest
+    return hashed.hexdigest()
 
 
-def _write(kernel: Kernel, isa: InstructionSet, suffix: str, path: Path) -> None:
-    """Compile into a temporary file and move it into place: two builds may share the cache."""
+def _object(kernel: Kernel, isa: InstructionSet, suffix: str, machine: str, folder: Path) -> Path:
+    """The object of the kernel's tensor IR, compiled where it is not there yet."""
     import tvm
 
     from edgec.kernels.body import prim_func
     from edgec.kernels.lowering import PIPELINE
 
-    name = kernel.name + suffix
     try:
-        function = prim_func(kernel, isa, name)
-        module = tvm.tirx.build(function, tvm.target.Target(dict(isa.target)), pipeline=PIPELINE)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            made = Path(folder) / "kernel.o"
-            module.write_to_file(str(made), "o")
-            made.replace(path)
+        function = prim_func(kernel, isa, kernel.name + suffix)
+        path = folder / f"{kernel.name}-{_digest(machine, function.script())}.o"
+        if not path.exists():
+            target = tvm.target.Target(dict(isa.target))
+            module = tvm.tirx.build(function, target, pipeline=PIPELINE)
+            with tempfile.TemporaryDirectory(dir=folder) as place:
+                made = Path(place) / "kernel.o"
+                module.write_to_file(str(made), "o")
+                made.replace(path)
     except Exception as error:  # TVM's errors have no base class of their own
         need = "a kernel that TVM compiles"
         raise BuildError(kernel.key()[:200], str(error)[:500], need, "this is a bug") from error
+    return path
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write into a temporary file and move it into place: two builds may share the cache."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).replace(path)

@@ -10,7 +10,7 @@ from tvm.script.ir_builder import tirx as T
 
 from edgec.ir import dims
 from edgec.ir.dims import Dim
-from edgec.kernels.body import Body
+from edgec.kernels.body import Body, outer_index
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 
@@ -61,15 +61,12 @@ class Copy(Kernel):
 
     def _starts(self, body: Body, item: Any) -> tuple[Any, Any]:
         """Offsets of a row in x and y."""
-        source: Any = body.i32(0)
-        to: Any = body.i32(0)
-        rest = item
-        for axis in reversed(range(self.rank - 1)):
-            extent = body[f"n{axis}"]
-            index = rest if axis == 0 else body.let(T.floormod(rest, extent))
-            rest = rest if axis == 0 else body.let(T.floordiv(rest, extent))
-            source = source + index * body[f"s{axis}"]
-            to = to + index * body[f"d{axis}"]
+        axes = range(self.rank - 1)
+        index = outer_index(body, item, [body[f"n{a}"] for a in axes])
+        source, to = body.i32(0), body.i32(0)
+        for axis, i in zip(axes, index, strict=True):
+            source = source + i * body[f"s{axis}"]
+            to = to + i * body[f"d{axis}"]
         return body.let(source), body.let(to)
 
 

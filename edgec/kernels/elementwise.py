@@ -13,7 +13,7 @@ from tvm.script.ir_builder import tirx as T
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels import scalars
-from edgec.kernels.body import Body
+from edgec.kernels.body import Body, outer_index
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.steps import Step
@@ -62,12 +62,12 @@ def _exp(x: Any) -> Any:
 
 def _minimum(_op: Any, a: Any, b: Any) -> Any:
     small = Select(b < a, b, a)  # NaN in a stays
-    return Select(T.isnan(b), b, small) if _is_float(a) else small
+    return Select(scalars.is_nan(b), b, small) if _is_float(a) else small
 
 
 def _maximum(_op: Any, a: Any, b: Any) -> Any:
     large = Select(a < b, b, a)
-    return Select(T.isnan(b), b, large) if _is_float(a) else large
+    return Select(scalars.is_nan(b), b, large) if _is_float(a) else large
 
 
 def _relu(_op: Any, x: Any) -> Any:
@@ -90,10 +90,10 @@ def _sign(_op: Any, x: Any) -> Any:
 def _floor_div(_op: Any, a: Any, b: Any) -> Any:
     """As torch: floats by the exact remainder, integers without the traps of the machine."""
     if _is_float(a):
-        rest = T.fmod(a, b)
+        rest = _remainder(a, b)
         zero, one = _like(0, a), _like(1, a)
         quotient = (a - rest) / b
-        other = tir.And(tir.NE(rest, zero), tir.NE(b < zero, rest < zero))
+        other = tir.And(tir.NE(rest, zero), _xor(b < zero, rest < zero))
         whole = quotient - Select(other, one, zero)
         floor = T.floor(whole)
         floor = floor + Select(whole - floor > _like(0.5, a), one, zero)
@@ -101,10 +101,21 @@ def _floor_div(_op: Any, a: Any, b: Any) -> Any:
     return _guarded(a, b, tir.floordiv, -a)
 
 
+def _xor(a: Any, b: Any) -> Any:
+    """Whether two truth values differ, as numbers: LLVM gets a float comparison for bool itself."""
+    return tir.NE(T.cast(a, "int32"), T.cast(b, "int32"))
+
+
+def _remainder(a: Any, b: Any) -> Any:
+    """libm's fmod: exact, with the sign of a."""
+    single = dtype_of(a) == "float32"
+    return T.call_pure_extern(dtype_of(a), "fmodf" if single else "fmod", a, b)
+
+
 def _mod(_op: Any, a: Any, b: Any) -> Any:
     if _is_float(a):
-        rest, zero = T.fmod(a, b), _like(0, a)
-        other = tir.And(tir.NE(rest, zero), tir.NE(b < zero, rest < zero))
+        rest, zero = _remainder(a, b), _like(0, a)
+        other = tir.And(tir.NE(rest, zero), _xor(b < zero, rest < zero))
         return rest + Select(other, b, zero)
     return _guarded(a, b, tir.floormod, _like(0, a))
 
@@ -195,8 +206,8 @@ SCALARS: dict[str, Scalar] = {
     "leaky_relu": lambda op, x: _above_zero(x, x * _like(op.slope, x)),
     "prelu": lambda op, x, w: _above_zero(x, w * x),
     "clamp": _clamp,
-    "eq": lambda op, a, b: tir.EQ(a, b),
-    "ne": lambda op, a, b: tir.NE(a, b),
+    "eq": lambda op, a, b: tir.Not(_xor(a, b)) if dtype_of(a) == "bool" else tir.EQ(a, b),
+    "ne": lambda op, a, b: _xor(a, b) if dtype_of(a) == "bool" else tir.NE(a, b),
     "lt": lambda op, a, b: a < b,
     "le": lambda op, a, b: a <= b,
     "gt": lambda op, a, b: a > b,
@@ -204,7 +215,7 @@ SCALARS: dict[str, Scalar] = {
     "logical_not": lambda op, x: tir.Not(x),
     "logical_and": lambda op, a, b: tir.And(a, b),
     "logical_or": lambda op, a, b: tir.Or(a, b),
-    "logical_xor": lambda op, a, b: tir.NE(T.cast(a, "int32"), T.cast(b, "int32")),
+    "logical_xor": lambda op, a, b: _xor(a, b),
     "where": lambda op, c, a, b: Select(c, a, b),
 }
 
@@ -216,7 +227,7 @@ def step_value(step: Step, operands: Sequence[Any]) -> Any:
     """
     name = step.op.name
     if name == "full":
-        return const(getattr(step.op, "value"), computed_in(step.dtype))
+        return const(step.op.value, computed_in(step.dtype))
     if name == "cast":
         value = operands[0]
         if step.dtype == "bool":
@@ -264,7 +275,7 @@ def to_storage(value: Any, dtype: str) -> Any:
         bits = T.reinterpret("uint32", value)
         up = const(0x7FFF, "uint32") + ((bits >> const(16, "uint32")) & const(1, "uint32"))
         rounded = T.cast((bits + up) >> const(16, "uint32"), "uint16")
-        return Select(T.isnan(value), const(0x7FC0, "uint16"), rounded)
+        return Select(scalars.is_nan(value), const(0x7FC0, "uint16"), rounded)
     return value
 
 
@@ -337,11 +348,7 @@ class Elementwise(Kernel):
         """Indices of all axes but the last; with one axis, the block's first element."""
         if self.rank == 1:
             return [item * BLOCK]
-        index: list[Any] = []
-        for extent in reversed(extents[:-1]):
-            index.insert(0, item % extent if len(index) < self.rank - 2 else item)
-            item = item // extent if len(index) < self.rank - 1 else item
-        return [body.let(i) for i in index]
+        return outer_index(body, item, extents[:-1])
 
     def _start(self, operand: Operand, outer: Sequence[Any], extents: Sequence[Any]) -> Any:
         """Offset of an operand's element at the start of a row."""

@@ -38,7 +38,7 @@ def write(program: Program, target: Native, folder: Path, recipe: str) -> Artifa
     """Write a legalized program."""
     name = target.file_name
     check_bounded(program.graphs.values())
-    weights = Weights()
+    weights = Weights(_multiplied(program))
     states = _states(program)
     functions = [lower_function(g, weights, states.get(n, {})) for n, g in program.graphs.items()]
     container = _write_weights(program, weights, folder / f"{name}.weights", name, recipe)
@@ -49,6 +49,16 @@ def write(program: Program, target: Native, folder: Path, recipe: str) -> Artifa
     for triple in target.triples:
         files.append(_write_library(name, triple, functions, memory, folder))
     return Artifact(tuple(files), (), weights.stored(f"{name}.weights"))
+
+
+def _multiplied(program: Program) -> set[str]:
+    """Constants that are the weight of a linear layer in some function."""
+    return {
+        name.removeprefix("@")
+        for graph in program.graphs.values()
+        for node in graph.nodes
+        if node.op.name == "linear" and (name := node.inputs[1]) and name.startswith("@")
+    }
 
 
 def kernels_of(functions: Sequence[Lowered]) -> list[Kernel]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from edgec.ir import DType, Encoding, Op, TensorType
 from edgec.ir.encoding import Dense
+from edgec.ops.attention import Attention
 from edgec.ops.movement import Pad
 from edgec.target import NATIVE, Support, Verdict
 from edgec.targets.native.lower import LOWERINGS
@@ -23,6 +24,12 @@ def op_verdict(op: Op, types: Sequence[TensorType | None]) -> Verdict:
 def _limit(op: Op, types: Sequence[TensorType | None]) -> str:
     """Why this instance of an op needs its decomposition; "" where it does not."""
     match op:
+        case Attention() if op.pattern:
+            return "no block tables yet"
+        case Attention() if any(
+            t is not None and not isinstance(t.shape[3], int) for t in types[:3]
+        ):
+            return "the head dimension is not a number"
         case Pad() if op.mode != "constant":
             return "reflect and edge are gathers"
     return ""

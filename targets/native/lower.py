@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 from edgec.ir import Graph, dims
 from edgec.targets.native import (  # noqa: F401  - importing a module registers its lowerings
+    lower_attention,
     lower_elementwise,
+    lower_gather,
     lower_linear,
     lower_movement,
+    lower_normalize,
+    lower_reduce,
 )
 from edgec.targets.native.lower_elementwise import is_deferred
 from edgec.targets.native.lowering import LOWERINGS, lower

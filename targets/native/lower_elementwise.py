@@ -9,7 +9,7 @@ from edgec.ir.dims import Dim, Shape
 from edgec.kernels.elementwise import SCALARS, Elementwise, Operand
 from edgec.kernels.steps import Step
 from edgec.ops.creation import Full
-from edgec.ops.elementwise import Cast
+from edgec.ops.elementwise import Add, Cast
 from edgec.targets.native.lowering import lowers
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
@@ -101,6 +101,13 @@ def run(w: Writer, views: list[View], steps: tuple[Step, ...], to: View) -> None
     kernel = Elementwise(len(axes), operands, steps)
     sizes: dict[str, Dim | float] = {f"n{a}": n for a, (n, _) in enumerate(axes)}
     w.call(kernel, [*views, to], **sizes)
+
+
+def sum_of(w: Writer, a: View, b: View) -> View:
+    """a + b, row-major, where b broadcasts to the shape of a."""
+    to = w.temporary(a.type, a.storage.name)
+    run(w, [a, b], (Step(Add(), (0, 1), TVM_TYPES[a.type.dtype]),), to)
+    return to
 
 
 def cast(w: Writer, view: View, dtype: DType) -> View:

@@ -101,17 +101,17 @@ def _wrapper(kernel: Kernel, number: int) -> str:
     name, listed = kernel.name, kernel.parameters()
     fields = "".join(f" {p.c};" for p in listed)
     names = ", ".join(p.name for p in listed)
-    passed = ", ".join([*(f"a->{p.name}" for p in listed), "workspace", "begin", "end"])
-    shown = ", ".join(["edgec_instance *self", *(p.c for p in listed), "int64_t items"])
+    passed = ", ".join([*(f"given->{p.name}" for p in listed), "workspace", "begin", "end"])
+    shown = ", ".join(["edgec_instance *self", *(p.c for p in listed), "int64_t item_count"])
     return f"""\
 struct {name}_arguments {{ const struct kernels *kernels;{fields} }};
 static void {name}_task(const void *arguments, int32_t begin, int32_t end, void *workspace) {{
-  const struct {name}_arguments *a = arguments;
-  a->kernels->{name}({passed});
+  const struct {name}_arguments *given = arguments;
+  given->kernels->{name}({passed});
 }}
 static void {name}({shown}) {{
-  const struct {name}_arguments a = {{edgec_kernels(self), {names}}};
-  edgec_parallel(self, {number}, {name}_task, &a, (int32_t)items, {kernel.grain});
+  const struct {name}_arguments given = {{edgec_kernels(self), {names}}};
+  edgec_parallel(self, {number}, {name}_task, &given, (int32_t)item_count, {kernel.grain});
 }}
 """
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgec.ir import Constant, DType, dims
+from edgec.ir import Constant, DType, TensorType, dims
 from edgec.ir.encoding import Dense
+from edgec.kernels.panel_packing import pack
+from edgec.kernels.panels import Panels
 from edgec.runtime.container import ALIGNMENT, Entry, round_up
 from edgec.target import StoredAs, Support
 from edgec.targets.native.views import Storage, View
@@ -24,9 +26,12 @@ class Weights:
     """Entries of the weights file in the order of their first use.
 
     An entry is a constant in one layout; asking for the same layout again gives the same storage.
+
+    multiplied   constants that some function multiplies by, and which are packed for that
     """
 
-    def __init__(self) -> None:
+    def __init__(self, multiplied: Collection[str] = ()) -> None:
+        self.multiplied = frozenset(multiplied)
         self._entries: dict[str, Entry] = {}
         self._storages: dict[str, Storage] = {}
         self._forms: dict[str, list[tuple[str, Support, str]]] = {}
@@ -42,6 +47,13 @@ class Weights:
             constant, constant.name, lambda: _entry(constant.encoding.decode()), support, reason
         )
         return View.whole(storage, constant.type)
+
+    def panels(self, constant: Constant) -> tuple[Panels, list[View]]:
+        """A constant as the kernels of products read it: the spec, and its arrays in order."""
+        spec, arrays = pack(constant.encoding)
+        storages = self.packed(constant, "panels", lambda: arrays)
+        byte = TensorType(DType.U8, ())
+        return spec, [View.whole(storages[p.name], byte) for p in spec.pointers()]
 
     def packed(self, constant: Constant, layout: str, pack: Packer) -> dict[str, Storage]:
         """A constant in a kernel's layout: one storage for each array that `pack` gives.

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 from edgec.ir import Constant, DType, Graph, Node, TensorType, dims
 from edgec.ir.dims import Dim
+from edgec.ir.encoding import Dense
 from edgec.kernels import Kernel, Pointer
 from edgec.kernels.copy import Copy
+from edgec.kernels.decode import Decode
+from edgec.kernels.panel_packing import matrix_shape
 from edgec.targets.native.statements import Call, Comment, CopyState, Place, Statement
 from edgec.targets.native.views import Storage, View
 
@@ -50,6 +53,7 @@ class Writer:
         self.deferred: dict[str, Node] = {}
         self.absorbed: set[str] = set()
         self._dense: dict[str, View] = {}
+        self._decoded: dict[str, View] = {}
         self._users = graph.users()
 
     # -------------------------------------------------------------- operands
@@ -68,9 +72,27 @@ class Writer:
             self._dense[name] = self.copied(view)
         return self._dense[name]
 
+    def row_major(self, view: View) -> View:
+        """A view without gaps: itself, or a copy."""
+        return view if view.is_dense else self.copied(view)
+
     def constant(self, constant: Constant) -> View:
-        """The values of a constant in the weights file, as they are stored where that is dense."""
-        return self.weights.dense(constant)
+        """The values of a constant: from the weights file, or decoded when the function runs."""
+        if isinstance(constant.encoding, Dense) and constant.encoding.as_dtype is None:
+            return self.weights.dense(constant)
+        if constant.type.dtype is not DType.F32:
+            return self.weights.dense(constant)
+        if constant.name not in self._decoded:
+            self._decoded[constant.name] = self._decode(constant)
+        return self._decoded[constant.name]
+
+    def _decode(self, constant: Constant) -> View:
+        """The values of an encoded constant, by a kernel."""
+        spec, packed = self.weights.panels(constant)
+        n, k = matrix_shape(constant.encoding)
+        to = self.temporary(constant.type, constant.name)
+        self.call(Decode(spec), [*packed, to], n=n, k=k, y_stride=k)
+        return to
 
     def scalar(self, name: str) -> float | int | bool | None:
         """The value of a constant with one element, None for anything else."""
