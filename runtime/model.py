@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
+from ctypes import POINTER, c_char_p, c_int32, c_void_p
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from edgec.errors import EdgecError, FormatError, ValidationError
-from edgec.runtime.container import STORAGE
+from edgec.runtime.arguments import Arguments, Array, arguments
 from edgec.runtime.description import (
     ERROR_BYTES,
     COptions,
     CProfile,
     Function,
-    Tensor,
     describe,
 )
-
-Array = npt.NDArray[np.generic]
 
 BUSY = 5
 # Statuses from 16 to 31 are about files (runtime.h).
@@ -104,17 +97,30 @@ class Model:
         `keep_states` is set, its output stays in the instance too and is left out of the result;
         otherwise it is returned. Arrays are bf16 as u16 bits.
         """
-        about = self._function(function)
-        values = _dim_values(about, dims)
-        _check_dims(about, values)
-        arrays = _input_arrays(about, values, inputs)
-        kept = {o for i, o in about.states if keep_states and arrays[i] is None}
-        results = [
-            None if index in kept else aligned_empty(tensor.sizes(values), STORAGE[tensor.dtype])
-            for index, tensor in enumerate(about.outputs)
-        ]
-        self._call(about, values, arrays, results)
-        return [result for result in results if result is not None]
+        given = self.prepare(function, dims, inputs, keep_states)
+        self.call(given)
+        return given.results()
+
+    def prepare(
+        self,
+        function: str,
+        dims: Mapping[str, int] | Sequence[int],
+        inputs: Sequence[Array | None],
+        keep_states: bool = True,
+    ) -> Arguments:
+        """The arguments of `run`, for `call`: what a benchmark does not want to measure."""
+        return arguments(self._function(function), dims, inputs, keep_states)
+
+    def call(self, given: Arguments) -> None:
+        """Call a function; its outputs are then in `given.outputs`."""
+        instance = self._open()
+        status = self._library.edgec_call(
+            instance, given.function.index, given.dims_c, given.inputs_c, given.outputs_c
+        )
+        if status == BUSY:  # the instance's own text belongs to the thread that is inside
+            raise self._error(status, b"")
+        if status:
+            raise self._error(status, self._library.edgec_last_error(instance))
 
     def profile(self) -> list[KernelTime]:
         """Calls and time of each kernel since the model was loaded; [] unless asked for."""
@@ -159,39 +165,11 @@ class Model:
             raise ValidationError(self._where, f"function {name!r}", f"one of: {known}")
         return found
 
-    def _call(
-        self,
-        function: Function,
-        values: Sequence[int],
-        inputs: Sequence[Array | None],
-        outputs: Sequence[Array | None],
-    ) -> None:
-        instance = self._open()
-        status = self._library.edgec_call(
-            instance,
-            function.index,
-            (c_int64 * max(len(values), 1))(*values),
-            _pointers(inputs),
-            _pointers(outputs),
-        )
-        if status == BUSY:  # the instance's own text belongs to the thread that is inside
-            raise self._error(status, b"")
-        if status:
-            raise self._error(status, self._library.edgec_last_error(instance))
-
     def _error(self, status: int, text: bytes) -> EdgecError:
         name = self._library.edgec_status_name(status).decode()
         said = text.decode(errors="replace") or self._library.edgec_status_text(status).decode()
         kind = FormatError if status in FILE_STATUSES else ValidationError
         return kind(self._where, f"{name}: {said}")
-
-
-def aligned_empty(sizes: Sequence[int], dtype: np.dtype[Any], alignment: int = 64) -> Array:
-    """An array of unset values whose first byte lies at a multiple of `alignment`."""
-    count = int(np.prod(sizes, dtype=np.int64)) * dtype.itemsize
-    raw = np.empty(count + alignment, np.uint8)
-    start = -raw.ctypes.data % alignment
-    return raw[start : start + count].view(dtype).reshape(sizes)
 
 
 def _load(path: Path) -> ctypes.CDLL:
@@ -217,55 +195,3 @@ def _load(path: Path) -> ctypes.CDLL:
     except AttributeError as error:
         raise FormatError(str(path), str(error), "a library built by edgec") from error
     return library
-
-
-def _pointers(arrays: Sequence[Array | None]) -> Any:
-    pointers = [None if array is None else array.ctypes.data for array in arrays]
-    return (c_void_p * max(len(pointers), 1))(*pointers)
-
-
-def _dim_values(function: Function, dims: Mapping[str, int] | Sequence[int]) -> list[int]:
-    names = [dim.name for dim in function.dims]
-    if isinstance(dims, Mapping):
-        if sorted(dims) != sorted(names):
-            raise ValidationError(function.name, f"dims {sorted(dims)}", f"{names}")
-        return [int(dims[name]) for name in names]
-    if len(dims) != len(names):
-        raise ValidationError(function.name, f"{len(dims)} dims", f"{len(names)}: {names}")
-    return [int(value) for value in dims]
-
-
-def _check_dims(function: Function, values: Sequence[int]) -> None:
-    """Before buffers of these sizes are reserved."""
-    for dim, value in zip(function.dims, values, strict=True):
-        if not dim.min <= value <= dim.max:
-            need = f"{dim.min} <= {dim.name} <= {dim.max}"
-            raise ValidationError(function.name, f"{dim.name}={value}", need)
-
-
-def _input_arrays(
-    function: Function, values: Sequence[int], inputs: Sequence[Array | None]
-) -> list[Array | None]:
-    if len(inputs) != len(function.inputs):
-        need = f"{len(function.inputs)}: {[tensor.name for tensor in function.inputs]}"
-        raise ValidationError(function.name, f"{len(inputs)} inputs", need)
-    return [
-        None if given is None else _input_array(function, tensor, tensor.sizes(values), given)
-        for tensor, given in zip(function.inputs, inputs, strict=True)
-    ]
-
-
-def _input_array(function: Function, tensor: Tensor, sizes: tuple[int, ...], given: Array) -> Array:
-    storage = STORAGE[tensor.dtype]
-    given = np.asarray(given)
-    if given.dtype != storage or given.shape != sizes:
-        raise ValidationError(
-            f"{function.name} {tensor.name}",
-            f"{given.dtype}{list(given.shape)}",
-            f"{storage}{list(sizes)} for {tensor.dtype}{tensor.shape_text}",
-        )
-    if given.flags.c_contiguous and given.ctypes.data % 64 == 0:
-        return given
-    array = aligned_empty(sizes, storage)
-    array[...] = given
-    return array

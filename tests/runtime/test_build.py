@@ -36,7 +36,7 @@ def test_cmake_builds_library_and_check_program(tmp_path: Path):
         ["--build", tmp_path / "b"],
         ["--install", tmp_path / "b", "--prefix", tmp_path / "installed"],
     ):
-        done = subprocess.run([cmake, *command], capture_output=True, text=True)
+        done = subprocess.run([cmake, *map(str, command)], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
     program = [tmp_path / "b" / "check", tmp_path / "tiny.weights", tmp_path / "golden"]
     done = subprocess.run(program, capture_output=True, text=True)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from edgec.errors import FormatError, ValidationError
+from edgec.runtime.arguments import aligned_empty
 from edgec.runtime.container import MAX_RANK
 from edgec.runtime.description import ABI, ERROR_BYTES
-from edgec.runtime.model import Model, aligned_empty
+from edgec.runtime.model import Model
 from edgec.runtime.sources import INCLUDE
 from tests.runtime.tiny_model import SCALE, TABLE, TinyModel, compile_c, write_weights
 
@@ -52,6 +53,20 @@ def test_run_computes(model: Model):
     for dims in ({"seq": 3}, [3]):
         (y,) = model.run("embed", dims, [tokens])
         np.testing.assert_array_equal(y, TABLE[tokens] * np.float32(SCALE))
+
+
+def test_prepared_arguments_are_used_again(model: Model):
+    tokens = np.zeros(2, np.int64)
+    given = model.prepare("embed", [2], [tokens])
+    (ids,) = given.inputs
+    assert ids is not None
+    for token in (3, 5):
+        ids[:] = token
+        model.call(given)
+        np.testing.assert_array_equal(given.outputs[0], TABLE[[token] * 2] * np.float32(SCALE))
+    ids[:] = 16
+    with pytest.raises(ValidationError, match="INDEX_OUT_OF_RANGE"):
+        model.call(given)
 
 
 def test_inputs_may_lie_anywhere(model: Model):
