@@ -65,17 +65,17 @@ class Linear(Kernel):
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         m, n = body["m"], body["n"]
-        blocks = body.let((m + ROWS - 1) // ROWS)
+        blocks = body.held((m + ROWS - 1) // ROWS)
         with body.items() as item:
-            panel = body.let(item // blocks)
-            row = body.let(item % blocks * ROWS)
+            panel = body.held(item // blocks)
+            row = body.held(item % blocks * ROWS)
             block = _Block(
                 body,
                 isa,
                 panel,
                 row,
-                rows=body.let(T.min(m - row, body.i32(ROWS))),
-                columns=body.let(T.min(n - panel * PANEL, body.i32(PANEL))),
+                rows=body.held(T.min(m - row, body.i32(ROWS))),
+                columns=body.held(T.min(n - panel * PANEL, body.i32(PANEL))),
                 sums=body.workspace((ROWS, PANEL)),
             )
             block.start("bias" if self.bias else None)
@@ -122,8 +122,8 @@ class _Block:
         w = body.buffer("w")
         count, each = depth_parts(body, k, blocking)
         with body.loop(0, count) as part:
-            depth = body.let(T.min(each, k - part * each))
-            start = body.let((self.panel * k + part * each) * PANEL)
+            depth = body.held(T.min(each, k - part * each))
+            start = body.held((self.panel * k + part * each) * PANEL)
             self._add(blocking, part * each, depth, lambda i, c: w[start + i * PANEL + c])
 
     def add_decoded(self, blocking: Blocking, weight: Panels) -> None:
@@ -131,13 +131,13 @@ class _Block:
         body, k = self.body, self.body["k"]
         decoder = workspace_decoder(body, self.isa, at=_SUMS)
         with body.loop(0, (k + DEPTH - 1) // DEPTH) as part:
-            depth = body.let(T.min(body.i32(DEPTH), k - part * DEPTH))
+            depth = body.held(T.min(body.i32(DEPTH), k - part * DEPTH))
             decoder.part(weight, self.panel, part, depth)
             self._add(blocking, part * DEPTH, depth, lambda i, c: decoder.out[i, c])
 
     def _add(self, blocking: Blocking, k: Any, depth: Any, right: Any) -> None:
         body, x, stride = self.body, self.body.buffer("x"), self.body["x_stride"]
-        start = body.let(self.row * stride + k)
+        start = body.held(self.row * stride + k)
 
         def left(r: Any, i: Any) -> Any:
             return x[start + r * stride + i]
@@ -146,13 +146,12 @@ class _Block:
 
     def finish(self, epilogue: Epilogue) -> None:
         """y from the sums; columns behind n are not stored."""
-        body, lanes, sums = self.body, self.isa.lanes, self.sums
+        body, sums = self.body, self.sums
         finish = Finish.of(body, epilogue)
         first = self.panel * PANEL
         with body.loop(0, self.rows) as r:
-            with body.loop(0, self.columns // lanes) as v:
-                with body.vector(lanes) as lane:
-                    c = v * lanes + lane
-                    finish.element(sums[r, c], self.row + r, first + c)
-            with body.loop(self.columns // lanes * lanes, self.columns) as c:
+
+            def step(c: Any) -> None:
                 finish.element(sums[r, c], self.row + r, first + c)
+
+            finish.rows(self.columns, self.isa.lanes, step)

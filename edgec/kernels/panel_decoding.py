@@ -1,7 +1,7 @@
 """The code that decodes a part of a packed weight into f32 [k][PANEL] of the workspace.
 
-Every value is bit for bit what the encoding's `decode` gives: products with scales are rounded once,
-and nothing is added to them.
+Every value is bit for bit what the encoding's `decode` gives: products with scales are rounded
+once, and nothing is added to them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,11 @@ OCTET = 8
 
 #: codes in a byte -> (index of the byte, number of the code in it)
 Place = Callable[[int], tuple[Any, Any]]
+
+
+def _over(number: Any, divisor: int) -> Any:
+    """number // divisor of numbers from 0. TVM's simplifier overflows on some floor divisions."""
+    return tir.truncdiv(number, tir.const(divisor, "int32"))
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ class Decoder:
             return self._load("w", (panel * length + k) * PANEL + c, spec.dtype)
         unit, count = k, length
         if isinstance(spec, LutPanels) and spec.vector > 1:
-            unit, count = k // spec.vector, length // spec.vector
+            unit, count = _over(k, spec.vector), _over(length, spec.vector)
 
         def place(q: int) -> tuple[Any, Any]:
             rows = (count + q - 1) // q
@@ -143,19 +148,19 @@ class Decoder:
         palette = self.body.i32(0)
         if spec.row_run:
             row = T.min(panel * PANEL + c, self.n - 1)  # rows behind n have no palette
-            palette = row // spec.row_run * spec.columns
+            palette = _over(row, spec.row_run) * spec.columns
         if spec.col_run:
-            palette = palette + k // spec.vector // spec.col_run
+            palette = palette + _over(_over(k, spec.vector), spec.col_run)
         index = (palette * spec.entries + code) * spec.vector
-        return self._load("table", index + k % spec.vector, spec.dtype)
+        return self._load("table", index + tir.truncmod(k, self.body.i32(spec.vector)), spec.dtype)
 
     def _number(
         self, grid: Grid, panel: Any, k: Any, c: Any, length: Any, name: str = "scale"
     ) -> Any:
         """The number of a grid for element (panel, k, c), as f32."""
-        place = k // grid.run if grid.run else self.body.i32(0)
+        place = _over(k, grid.run) if grid.run else self.body.i32(0)
         if not grid.shared:
-            count = length // grid.run if grid.run else self.body.i32(1)
+            count = _over(length, grid.run) if grid.run else self.body.i32(1)
             place = (panel * count + place) * PANEL + c
         return self._load(name, place, grid.dtype)
 
@@ -171,12 +176,12 @@ class Decoder:
         with body.loop(0, depth) as i:
             k = body.let(part * DEPTH + i)
             word = body.let(T.reinterpret("int32", mask[panel * self.k + k]))
-            with body.loop(0, PANEL) as c:
-                body.store(self.out, body.f32(0), i, c)
-                with body.when(tir.NE((word >> c) & body.i32(1), body.i32(0))):
-                    value = self._stream_value(spec.values, position[0], panel, k, c)
-                    body.store(self.out, value, i, c)
-                    body.store(position, position[0] + 1, 0)
+            with body.loop(0, PANEL) as c:  # no branches: masks cannot be predicted
+                bit = body.let((word >> c) & body.i32(1))
+                value = self._stream_value(spec.values, position[0], panel, k, c)
+                kept = Select(tir.EQ(bit, body.i32(1)), value, body.f32(0))
+                body.store(self.out, kept, i, c)
+                body.store(position, position[0] + bit, 0)
 
     def _spread(self, panel: Any, part: Any, depth: Any) -> None:
         """out from half: three fours at a time, whose choices are one byte."""

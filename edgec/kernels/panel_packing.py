@@ -67,10 +67,11 @@ class _Region:
         return matrix
 
     def lying(self, matrix: Tensor) -> Tensor:
-        """As panels T[P, K, 32], or as a stream T[1, kept, 1]."""
+        """As panels T[P, K, 32], or as a stream T[1, kept + 1, 1], whose last element is 0."""
         if self.kept is None or self.halved:
             return panelled(matrix)
-        return panelled(matrix)[panelled(self.kept)].view(1, -1, 1)
+        stream = panelled(matrix)[panelled(self.kept)]
+        return torch.cat([stream, stream.new_zeros(1)]).view(1, -1, 1)
 
 
 def pack(encoding: Encoding) -> tuple[Panels, Arrays]:
@@ -84,7 +85,7 @@ def pack(encoding: Encoding) -> tuple[Panels, Arrays]:
 
 
 def transposed(encoding: Encoding) -> Encoding | None:
-    """The encoding of w.T with the same bytes, for w[K, N] of a matmul; None where there is none."""
+    """The encoding of w.T, with the same bytes, for w[K, N] of a matmul; None without one."""
     match encoding:
         case Dense() if encoding.values.dim() == 2:
             return replace(encoding, values=encoding.values.T.contiguous())
@@ -242,7 +243,8 @@ def _choices(mask: Tensor) -> Tensor:
     first, second = fours.argmax(2), 3 - fours.flip(2).argmax(2)
     choice = first * (7 - first) // 2 + second - first - 1
     threes = torch.nn.functional.pad(choice, (0, -choice.shape[1] % 3)).unflatten(1, (-1, 3))
-    return (threes * POWERS).sum(2).to(torch.uint8)
+    packed: Tensor = (threes * POWERS).sum(2).to(torch.uint8)
+    return packed
 
 
 def _outliers(w: Outliers, shape: tuple[int, int]) -> tuple[Panels, Arrays]:

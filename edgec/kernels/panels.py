@@ -70,7 +70,7 @@ def _planes(bits: int) -> tuple[Pointer, ...]:
 
 @dataclass(frozen=True)
 class AffinePanels(Panels):
-    """w = scale * (code - 2^(bits-1) - zero): planes `codes8`, `codes4`, ..., grids `scale`, `zero`.
+    """w = scale * (code - 2^(bits-1) - zero): planes `codes8`, ..., grids `scale` and `zero`.
 
     zero   whether there are zero points, i8 in a grid like that of the scales
     """
@@ -119,7 +119,8 @@ class MaskedPanels(Panels):
     """w = 0 but under a mask: `mask` u32[P][K], bit c for row c of the panel.
 
     `starts` i32[P][ceil(K / DEPTH)]: number of the first kept element of a part. Dense values and
-    codes are streams in that order (by k, then by row): `w` T[kept], planes u8[ceil(kept / q)].
+    codes are streams in that order (by k, then by row) with a zero behind them, so that code may
+    read one too many: `w` T[kept + 1], planes u8[ceil((kept + 1) / q)].
     """
 
     values: Elements

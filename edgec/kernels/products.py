@@ -20,7 +20,7 @@ Element = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class Product:
-    """sums[r, c] += sum over k < depth of left(r, k) * right(k, c) for r < rows, c < PANEL."""
+    """sums[first + r, c] += sum over k < depth of left(r, k) * right(k, c), r < rows, c < PANEL."""
 
     body: Body
     blocking: Blocking
@@ -28,17 +28,18 @@ class Product:
     left: Element
     right: Element
     sums: Any
+    first: Any = 0
 
     def emit(self, rows: Any, depth: Any) -> None:
         """All row tiles, largest first."""
         body = self.body
         first = body.i32(0)
         for tile in self.blocking.tiles:
-            count = body.let((rows - first) // tile.rows)
+            count = body.held((rows - first) // tile.rows)
             with body.loop(0, PANEL // tile.cols) as column:
                 with body.loop(0, count) as i:
                     self._tile(tile, first + i * tile.rows, column * tile.cols, depth)
-            first = body.let(first + count * tile.rows)
+            first = body.held(first + count * tile.rows)
 
     def _tile(self, tile: Tile, row: Any, column: Any, depth: Any) -> None:
         body, unroll = self.body, self.blocking.unroll
@@ -58,7 +59,7 @@ class Product:
                 for c in range(0, tile.cols, lanes):
                     at = (part * tile.rows + r) * tile.cols + c
                     with body.vector(lanes) as lane:
-                        old = self.sums[row + r, column + c + lane]
+                        old = self.sums[self.first + row + r, column + c + lane]
                         body.store(sums, body.f32(0) if part else old, at + lane)
 
     def _step(self, sums: Any, tile: Tile, row: Any, column: Any, k: Any, part: int) -> None:
@@ -79,7 +80,7 @@ class Product:
                     total = sums[at + lane]
                     for other in range(1, tile.split):
                         total = total + sums[other * part + at + lane]
-                    body.store(self.sums, total, row + r, column + c + lane)
+                    body.store(self.sums, total, self.first + row + r, column + c + lane)
 
 
 def depth_parts(body: Body, k: Any, blocking: Blocking) -> tuple[Any, Any]:
@@ -87,6 +88,6 @@ def depth_parts(body: Body, k: Any, blocking: Blocking) -> tuple[Any, Any]:
 
     Equal parts keep the last one from being so short that its sums are loaded for little.
     """
-    count = body.let((k + blocking.depth - 1) // blocking.depth)
-    each = body.let((k + count * 4 - 1) // (count * 4) * 4)
+    count = body.held((k + blocking.depth - 1) // blocking.depth)
+    each = body.held((k + count * 4 - 1) // (count * 4) * 4)
     return count, each

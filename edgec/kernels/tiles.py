@@ -43,7 +43,7 @@ class Blocking:
     unroll: int = 4
 
 
-AVX512 = Blocking((Tile(12, 32), Tile(8, 32), Tile(4, 32), Tile(2, 32, 2), Tile(1, 32, 4)), 256)
+AVX512 = Blocking((Tile(8, 32), Tile(4, 32), Tile(2, 32, 2), Tile(1, 32, 2)), 256, 2)
 AVX2 = Blocking((Tile(6, 16), Tile(4, 16), Tile(2, 16, 2), Tile(1, 32, 2)), 256)
 NEON = Blocking((Tile(6, 16), Tile(4, 16), Tile(2, 16), Tile(1, 32)), 256)
 WASM = Blocking((Tile(4, 8), Tile(2, 8), Tile(1, 16)), 256)

@@ -1,0 +1,182 @@
+"""What the windows of a convolution read, as panels [k][PANEL]: columns are places of the output.
+
+Row k = (c, tap) of a panel holds x at channel c and at the element of the kernel that `tap`
+numbers, for 32 neighbouring places of the output, counted in row-major order; 0 where a window
+reads beside x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx as tir
+from tvm.script.ir_builder import tirx as T
+
+from edgec.kernels.body import Body
+from edgec.kernels.tiles import PANEL
+
+Select = tir.Select
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over three spatial axes (leading ones of extent 1 where there are fewer).
+
+    low          padding in front
+    transposed   those of conv_transpose: the element at o of the output reads place
+                 (o + low - tap * dilation) / stride of x, where that is whole
+    """
+
+    kernel: Triple
+    stride: Triple = (1, 1, 1)
+    low: Triple = (0, 0, 0)
+    dilation: Triple = (1, 1, 1)
+    transposed: bool = False
+
+    @property
+    def taps(self) -> int:
+        return self.kernel[0] * self.kernel[1] * self.kernel[2]
+
+    @property
+    def steady(self) -> bool:
+        """Whether neighbouring places of a row read neighbours, whatever the tap."""
+        return self.stride == (1, 1, 1)
+
+    def start(self, axis: int, place: Any) -> Any:
+        """What of the index in x does not depend on the tap (times the stride where transposed)."""
+        if self.transposed:
+            return place + self.low[axis]
+        return place * self.stride[axis] - self.low[axis]
+
+    def index(self, axis: int, start: Any, tap: Any) -> tuple[Any, Any]:
+        """(index in x along an axis, whether a transposed window has an element there)."""
+        if not self.transposed:
+            return start + tap * self.dilation[axis], None
+        scaled, stride = start - tap * self.dilation[axis], self.stride[axis]
+        if stride == 1:
+            return scaled, None
+        divisor = tir.const(stride, "int32")
+        return tir.truncdiv(scaled, divisor), tir.EQ(tir.truncmod(scaled, divisor), 0)
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Packs panels for one block of PANEL places of the output.
+
+    x, total   all of x, flat, and its number of elements
+    sides      extents of x: (d, h, w), and `places` of the output
+    out        view f32[depth][PANEL] of the workspace
+    """
+
+    body: Body
+    lanes: int
+    windows: Windows
+    x: Any
+    total: Any
+    sides: tuple[Any, Any, Any]
+    places: tuple[Any, Any, Any]
+    out: Any
+
+    def block(self, first: Any) -> Block:
+        """The coordinates of places [first, first + PANEL); those behind the end are valid too."""
+        body, windows = self.body, self.windows
+        starts = [body.registers((PANEL,), "int32") for _ in range(3)]
+        _, high, wide = self.places
+        with body.loop(0, PANEL) as p:
+            place = body.held(first + p)
+            line = body.held(place // wide)
+            indices = (line // high, line % high, place % wide)
+            for axis, (start, index) in enumerate(zip(starts, indices, strict=True)):
+                body.store(start, windows.start(axis, index), p)
+        apart = body.registers((1,), "int32")
+        body.store(apart, 0, 0)
+        if windows.steady:
+            with body.loop(0, PANEL) as p:
+                away = self._flat(starts, p) - self._flat(starts, 0) - p
+                body.store(apart, apart[0] | away, 0)
+        return Block(self, tuple(starts), apart)
+
+    def _flat(self, starts: list[Any], p: Any) -> Any:
+        _, h, w = self.sides
+        return (starts[0][p] * h + starts[1][p]) * w + starts[2][p]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of places: the coordinates that their windows start from.
+
+    apart   0 where all places read neighbours (of x or beside it)
+    """
+
+    patches: Patches
+    starts: tuple[Any, ...]
+    apart: Any
+
+    def pack(self, image: Any, first: Any, depth: Any) -> None:
+        """out[i] = row first + i of the panel, for i < depth; `image` is where channel 0 begins."""
+        patches, body = self.patches, self.patches.body
+        windows = patches.windows
+        taps, area = windows.taps, patches.sides[0] * patches.sides[1] * patches.sides[2]
+        offset = body.registers((PANEL,), "int32")
+        inside = body.registers((PANEL,), "int32")
+        with body.loop(0, taps) as tap:
+            self._offsets(tap, offset, inside)
+            start = body.held(self._channels(first, tap))
+            stop = body.held(self._channels(first + depth, tap))
+            with body.loop(start, stop) as c:
+                row = body.held(c * taps + tap - first)
+                self._row(image + c * area, row, offset, inside)
+
+    def _channels(self, k: Any, tap: Any) -> Any:
+        """Number of channels whose row for `tap` lies in front of row k."""
+        taps = self.patches.windows.taps
+        return tir.truncdiv(k - tap + (taps - 1), tir.const(taps, "int32")) if taps > 1 else k
+
+    def _offsets(self, tap: Any, offset: Any, inside: Any) -> None:
+        """Where each place reads within a channel, and whether that is inside of x."""
+        patches, body = self.patches, self.patches.body
+        windows, lanes = patches.windows, patches.lanes
+        _, kh, kw = windows.kernel
+        taps = (tap // (kh * kw), tap // kw % kh, tap % kw)
+        taps = tuple(body.held(t) for t in taps)
+        for v in range(0, PANEL, lanes):
+            with body.vector(lanes) as lane:
+                good, flat = None, body.i32(0)
+                for axis in range(3):
+                    index, whole = windows.index(axis, self.starts[axis][v + lane], taps[axis])
+                    flat = flat * patches.sides[axis] + index
+                    fits = tir.all(index >= 0, index < patches.sides[axis])
+                    if whole is not None:
+                        scaled = self.starts[axis][v + lane] - taps[axis] * windows.dilation[axis]
+                        fits = tir.all(fits, whole, scaled >= 0)
+                    good = fits if good is None else tir.all(good, fits)
+                body.store(offset, flat, v + lane)
+                body.store(inside, Select(good, body.i32(1), body.i32(0)), v + lane)
+
+    def _row(self, channel: Any, row: Any, offset: Any, inside: Any) -> None:
+        """One row: in vectors where its places are neighbours and no vector leaves x."""
+        patches, body = self.patches, self.patches.body
+        x, lanes = patches.x, patches.lanes
+        if not patches.windows.steady:
+            self._scalars(channel, row, offset, inside)
+            return
+        begin = body.held(channel + offset[0])
+        within = tir.all(begin >= 0, begin + PANEL <= patches.total)
+        with T.If(tir.all(tir.EQ(self.apart[0], 0), within)):
+            with T.Then():
+                for v in range(0, PANEL, lanes):
+                    with body.vector(lanes) as lane:
+                        c = v + lane
+                        kept = Select(inside[c] > 0, x[begin + c], body.f32(0))
+                        body.store(patches.out, kept, row, c)
+            with T.Else():
+                self._scalars(channel, row, offset, inside)
+
+    def _scalars(self, channel: Any, row: Any, offset: Any, inside: Any) -> None:
+        patches, body = self.patches, self.patches.body
+        with body.loop(0, PANEL) as c:
+            valid = inside[c] > 0
+            at = channel + Select(valid, offset[c], body.i32(0))
+            body.store(patches.out, Select(valid, patches.x[at], body.f32(0)), row, c)
