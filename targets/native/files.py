@@ -21,7 +21,8 @@ from edgec.target import Artifact, Signature
 from edgec.targets.native.expressions import identifier
 from edgec.targets.native.header import header, model_symbol
 from edgec.targets.native.lower import Lowered, lower_function
-from edgec.targets.native.plan import check_bounded, greatest, lives, plan
+from edgec.targets.native.plan import lives, plan
+from edgec.targets.native.sizes import check_bounded, greatest
 from edgec.targets.native.source import Memory, model_source
 from edgec.targets.native.statements import calls
 from edgec.targets.native.toolchain import toolchain
@@ -106,7 +107,9 @@ def _memory(
     """States first, which live on; then what all functions use in turn."""
     arena: dict[Storage, int] = {}
     end = 0
-    for storage in (s for of_function in states.values() for s in of_function.values()):
+    tables = list(weights.tables.values())
+    kept = [s for of_function in states.values() for s in of_function.values()]
+    for storage in [*kept, *(t.storage for t in tables)]:
         arena[storage] = end
         end += -(-max(int(storage.nbytes), 1) // 64) * 64  # type: ignore[arg-type]
     most = end
@@ -115,7 +118,7 @@ def _memory(
         arena |= offsets
         most = max(most, last)
     places = {n: p.offset for n, p in container.places.items()}
-    return Memory(arena, places, most, container.file_bytes, container.payload_hash)
+    return Memory(arena, places, tables, most, container.file_bytes, container.payload_hash)
 
 
 def instruction_sets(triple: str) -> list[InstructionSet]:

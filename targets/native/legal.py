@@ -24,15 +24,15 @@ def op_verdict(op: Op, types: Sequence[TensorType | None]) -> Verdict:
 def _limit(op: Op, types: Sequence[TensorType | None]) -> str:
     """Why this instance of an op needs its decomposition; "" where it does not."""
     match op:
-        case Attention() if op.pattern:
-            return "no block tables yet"
-        case Attention() if any(
-            t is not None and not isinstance(t.shape[3], int) for t in types[:3]
-        ):
+        case Attention() if not _static_heads(types):
             return "the head dimension is not a number"
         case Pad() if op.mode != "constant":
             return "reflect and edge are gathers"
     return ""
+
+
+def _static_heads(types: Sequence[TensorType | None]) -> bool:
+    return all(t is not None and isinstance(t.shape[3], int) for t in types[:3])
 
 
 def encoding_verdict(encoding: Encoding) -> Verdict:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 
+from edgec import patterns
 from edgec.ir import DType, Node, TensorType, dims
 from edgec.ir.dims import Dim
+from edgec.kernels.attention import SparseAttention
 from edgec.kernels.attention_decode import DecodeAttention
 from edgec.kernels.attention_dense import DenseAttention
 from edgec.kernels.attention_mask import MaskType
 from edgec.ops.attention import Attention
+from edgec.patterns import Causal, Pattern
 from edgec.targets.native.lower_elementwise import cast
 from edgec.targets.native.lowering import given, lowers, operand
-from edgec.targets.native.plan import greatest
+from edgec.targets.native.sizes import greatest
+from edgec.targets.native.statements import Place
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import Writer
 
@@ -36,13 +40,25 @@ def attention(w: Writer, node: Node) -> View:
         axes = zip(("batch", "head", "row"), view.strides, strict=False)
         sizes |= {f"{name}_{axis}": stride for axis, stride in axes}
     few = not op.causal and greatest(q.shape[2], w.graph.dims) <= FEW_QUERIES
-    kernel = (
-        DecodeAttention(head_dim, value_dim, kind)
-        if few
-        else DenseAttention(head_dim, value_dim, op.causal, kind)
-    )
-    w.call(kernel, [q, k, v, to, *mask], **sizes)
+    if op.pattern:
+        table = w.table(_pattern(op), q.shape[2])
+        kernel = SparseAttention(head_dim, value_dim, table.ordered, kind)
+        arrays = ["row_ptr", "col_idx", "tile_id", "bias", *(["order"] if table.ordered else [])]
+        places = [Place(table.storage, table.offset(a) // 4) for a in arrays]
+        sizes["period"] = table.pattern.head_period
+        w.call(kernel, [q, k, v, to, *places, *mask], **sizes)
+    elif few:
+        w.call(DecodeAttention(head_dim, value_dim, kind), [q, k, v, to, *mask], **sizes)
+    else:
+        kernel_ = DenseAttention(head_dim, value_dim, op.causal, kind)
+        w.call(kernel_, [q, k, v, to, *mask], **sizes)
     return to if out.dtype is F32 else cast(w, w.row_major(to), out.dtype)
+
+
+def _pattern(op: Attention) -> Pattern:
+    """What the op's pattern and its causal attribute admit together."""
+    pattern = patterns.parse(op.pattern)
+    return pattern & Causal() if op.causal else pattern
 
 
 def counts(op: Attention, q: View, k: View) -> dict[str, Dim | float]:

@@ -94,7 +94,7 @@ def f32_rows(w: Writer, name: str) -> View:
 
 
 def rounded(w: Writer, x: View, op: Any) -> View:
-    """x [M, K], or any shape of one row for each of its first axis, rounded as `activations` says."""
+    """x [M, K], or [M, ..] with a row for each of its first axis, rounded as `activations` says."""
     x = w.row_major(x)
     m, k = x.shape[0], dims.product(x.shape[1:])
     to = w.temporary(x.type, f"{x.storage.name}.rounded")

@@ -1,4 +1,4 @@
-"""The table of lowerings: op name -> function `(w, node)` that appends calls and defines results."""
+"""The table of lowerings: op name -> function `(w, node)` that appends calls, gives the results."""
 
 from __future__ import annotations
 

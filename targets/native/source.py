@@ -22,6 +22,7 @@ from edgec.targets.native.statements import (
     Place,
     Statement,
 )
+from edgec.targets.native.tables import BuildTable, Table, table_source
 from edgec.targets.native.views import Storage
 
 #: C condition that the CPU has an instruction set.
@@ -39,6 +40,7 @@ class Memory:
 
     arena          offset of each arena and state storage, bytes
     weights        offset of each entry in the payload, bytes
+    tables         block tables of patterns
     arena_bytes    whole arena
     weights_bytes  size of the file
     weights_hash   SHA-256 of its payload
@@ -46,6 +48,7 @@ class Memory:
 
     arena: Mapping[Storage, int]
     weights: Mapping[str, int]
+    tables: Sequence[Table]
     arena_bytes: int
     weights_bytes: int
     weights_hash: bytes
@@ -62,10 +65,12 @@ def model_source(
     numbers = {k: i for i, k in enumerate(kernels)}
     parts = [
         f"/* {name}: compiled by edgec {edgec.__version__}. */",
-        f'#include "{name}.h"\n',
+        f'#include "{name}.h"',
+        '#include "edgec/block_table.h"\n',
         PREAMBLE,
         *_kernel_struct(kernels, sets),
         *(_wrapper(k, i) for k, i in numbers.items()),
+        *map(table_source, memory.tables),
         *(_Function(f, memory).text() for f in functions),
         *(_description(f) for f in functions),
         _model(name, functions, kernels, sets, memory),
@@ -156,6 +161,12 @@ class _Function:
                     yield f"{indent}}}"
                 case CheckIndices():
                     yield indent + self._check(statement)
+                    yield f"{indent}if (status) return status;"
+                case BuildTable():
+                    base = self._base(statement.table.storage)
+                    length = c_expression(statement.length)
+                    name = f"table_{statement.table.number}"
+                    yield f"{indent}status = {name}(self, {base}, {length});"
                     yield f"{indent}if (status) return status;"
                 case Loop():
                     v = variable(statement.variable)

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from edgec.ir.dims import Dim
 from edgec.kernels import Kernel
+from edgec.targets.native.tables import BuildTable
 from edgec.targets.native.views import Storage
 
 
@@ -68,7 +69,7 @@ class Loop:
     body: Sequence[Statement] = field(default_factory=list)
 
 
-Statement: TypeAlias = Call | CheckIndices | CopyState | Comment | Loop
+Statement: TypeAlias = BuildTable | Call | CheckIndices | CopyState | Comment | Loop
 
 
 def storages(statement: Statement) -> Iterator[Storage]:
@@ -80,6 +81,8 @@ def storages(statement: Statement) -> Iterator[Storage]:
             yield statement.indices.storage
         case CopyState():
             yield from storages(statement.call)
+        case BuildTable():
+            yield statement.table.storage
         case Loop():
             for inner in statement.body:
                 yield from storages(inner)

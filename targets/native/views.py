@@ -30,7 +30,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class View:
-    """A tensor in a storage: element (i_0, ..) is at `offset + sum_a i_a strides[a]`, in elements."""
+    """A tensor in a storage: element (i_0, ..) is at `offset + sum_a i_a strides[a]` elements."""
 
     storage: Storage
     type: TensorType

@@ -12,8 +12,10 @@ from edgec.ir import Constant, DType, TensorType, dims
 from edgec.ir.encoding import Dense
 from edgec.kernels.panel_packing import pack
 from edgec.kernels.panels import Panels
+from edgec.patterns import Pattern
 from edgec.runtime.container import ALIGNMENT, Entry, round_up
 from edgec.target import StoredAs, Support
+from edgec.targets.native.tables import Table
 from edgec.targets.native.views import Storage, View
 
 Array = npt.NDArray[np.generic]
@@ -32,6 +34,7 @@ class Weights:
 
     def __init__(self, multiplied: Collection[str] = ()) -> None:
         self.multiplied = frozenset(multiplied)
+        self.tables: dict[tuple[str, int], Table] = {}
         self._entries: dict[str, Entry] = {}
         self._storages: dict[str, Storage] = {}
         self._forms: dict[str, list[tuple[str, Support, str]]] = {}
@@ -86,6 +89,13 @@ class Weights:
             self._forms.setdefault(constant.name, []).append((name, support, reason))
             self._encodings[constant.name] = constant.encoding.describe()
         return self._storages[name]
+
+    def table(self, pattern: Pattern, longest: int) -> Table:
+        """Room for the block table of a pattern, the same for all layers of one length."""
+        key = (str(pattern), longest)
+        if key not in self.tables:
+            self.tables[key] = Table.of(pattern, len(self.tables), longest)
+        return self.tables[key]
 
     # -------------------------------------------------------------- the file
     @property

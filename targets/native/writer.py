@@ -12,7 +12,10 @@ from edgec.kernels import Kernel, Pointer
 from edgec.kernels.copy import Copy
 from edgec.kernels.decode import Decode
 from edgec.kernels.panel_packing import matrix_shape
+from edgec.patterns import Pattern
+from edgec.targets.native.sizes import greatest
 from edgec.targets.native.statements import Call, Comment, CopyState, Place, Statement
+from edgec.targets.native.tables import BuildTable, Table
 from edgec.targets.native.views import Storage, View
 
 if TYPE_CHECKING:
@@ -109,6 +112,12 @@ class Writer:
     def only_user(self, name: str) -> bool:
         """Whether a value is read by one node and is no output."""
         return len(self._users.get(name, ())) == 1 and name not in self.graph.outputs
+
+    def table(self, pattern: Pattern, tokens: Dim) -> Table:
+        """The block table of a pattern, made ready for so many tokens."""
+        table = self.weights.table(pattern, greatest(tokens, self.graph.dims))
+        self.statements.append(BuildTable(table, tokens))
+        return table
 
     # -------------------------------------------------------------- results
     def temporary(self, type: TensorType, name: str) -> View:
