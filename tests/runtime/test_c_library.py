@@ -99,6 +99,10 @@ def test_nothing_is_allocated_after_creation(plain: Built) -> None:
     plain.run("test_allocation", plain.weights)
 
 
+def test_missing_memory_and_threads(plain: Built) -> None:
+    plain.run("test_limits", plain.weights)
+
+
 # As Linux calls them = as LLVM does.
 CPU_FLAGS = {
     "x86_64": "avx2=avx2 fma=fma f16c=f16c avx_vnni=avxvnni avx512f=avx512f avx512dq=avx512dq "
