@@ -10,9 +10,9 @@ from
                          the scores of the first B keys
     first, last block    attention over all keys
 
-on tokens that are padded to whole blocks inside of each attention. Below 5 + 2 r blocks the stock
-form is dense, and so is the capture of an example of that length: the length of the example decides
-which of the two a program computes, and the program's dimensions say for which lengths.
+on tokens that are padded to whole blocks inside of each attention. Up to (5 + 2 r) B tokens the
+stock form turns itself dense (for good, after one such input). A program whose lengths lie on both
+sides computes both and takes the one of its length, the dense one over at most so many tokens.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from edgec.errors import CaptureError
 from edgec.nn import sparse_attention
@@ -32,10 +33,7 @@ from edgec.nn import sparse_attention
 
 @contextlib.contextmanager
 def sparse_big_bird(module: nn.Module) -> Iterator[None]:
-    """Within the block each BigBirdModel with block_sparse attention computes in our form.
-
-    The stock model turns itself dense when it meets a short input; afterwards it is as before.
-    """
+    """Within the block each BigBirdModel with block_sparse attention computes in our form."""
     from transformers.models.big_bird import modeling_big_bird as stock
 
     models: list[Any] = [m for m in module.modules() if isinstance(m, stock.BigBirdModel)]
@@ -51,22 +49,19 @@ def _adapted(model: Any) -> Iterator[None]:
     if model.config.output_attentions:
         got = "config.output_attentions=True"
         raise CaptureError("BigBirdModel", got, "a model whose weights of attention stay inside")
-    owners = [layer.attention for layer in model.encoder.layer]
-    before = [owner.self for owner in owners]
+    layers = [layer.attention.self for layer in model.encoder.layer]
     model._pad_to_block_size = _unpadded
     model.create_masks_for_block_sparse_attn = _masks
-    for own in before:
+    size, model.config.block_size = model.config.block_size, 0  # no input is too short for this
+    for own in layers:
         own.forward = _forward(own)
     try:
         yield
     finally:
         del model._pad_to_block_size, model.create_masks_for_block_sparse_attn
-        for own in before:
+        model.config.block_size = size
+        for own in layers:
             del own.forward
-        for part in (model, model.encoder, *owners, *model.encoder.layer):
-            part.attention_type = "block_sparse"
-        for owner, own in zip(owners, before, strict=True):
-            owner.self = own
 
 
 def _unpadded(
@@ -104,16 +99,31 @@ def _forward(own: Any) -> Callable[..., tuple[Tensor, None]]:
             raise CaptureError("BigBirdModel", got, "one for each token")
         q, k, v = heads(own.query), heads(own.key), heads(own.value)
         y = attention(q, k, v, to_mask != 0, own.block_size, own.num_random_blocks)
-        y = y * to_mask.transpose(2, 3).to(y.dtype)  # rows of padding are zero
         return y.transpose(1, 2).flatten(2), None
 
     return forward
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, real: Tensor, block: int, random: int) -> Tensor:
-    """q, k, v [B, H, n, D], real bool [B, 1, 1, n] -> [B, H, n, D], n more than five blocks."""
+    """q, k, v [B, H, n, D], real bool [B, 1, 1, n] -> [B, H, n, D]."""
     length: Any = q.shape[2]
-    blocks = (length + block - 1) // block
+    limit = (5 + 2 * random) * block
+    if statically_known_true(length > limit):
+        return _sparse(q, k, v, real, block, random)
+    if statically_known_true(length <= limit):
+        return F.scaled_dot_product_attention(q, k, v, real)
+    few = torch.sym_min(length, limit)
+    first_q, first_k, first_v = (t[:, :, :few] for t in (q, k, v))
+    dense = F.scaled_dot_product_attention(first_q, first_k, first_v, real[..., :few])
+    dense = F.pad(dense, (0, 0, 0, length - few))
+    long = torch.scalar_tensor(length, dtype=torch.long, device=q.device) > limit
+    return torch.where(long, _sparse(q, k, v, real, block, random), dense)
+
+
+def _sparse(q: Tensor, k: Tensor, v: Tensor, real: Tensor, block: int, random: int) -> Tensor:
+    """`attention` of many tokens; rows of padding are zero."""
+    length: Any = q.shape[2]
+    blocks = torch.sym_max((length + block - 1) // block, 2)
     more = blocks * block - length
     q, k, v = (F.pad(t, (0, 0, 0, more)) for t in (q, k, v))
     real = F.pad(real, (0, more))
@@ -127,4 +137,5 @@ def attention(q: Tensor, k: Tensor, v: Tensor, real: Tensor, block: int, random:
         for rows in (q[:, :, :block], q[:, :, (blocks - 1) * block :])
     ]
     middle = between[:, :, block : (blocks - 1) * block]
-    return torch.cat([ends[0], middle, ends[1]], 2)[:, :, :length]
+    y = torch.cat([ends[0], middle, ends[1]], 2) * real.transpose(2, 3).to(q.dtype)
+    return y[:, :, :length]

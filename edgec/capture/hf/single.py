@@ -23,6 +23,7 @@ from edgec.capture.hf.checkpoint import Loaded
 from edgec.capture.hf.directory import read_json
 from edgec.capture.hf.kinds import Kind
 from edgec.capture.hf.lengths import limited, longest_source
+from edgec.capture.sparse_models import sparse_models
 from edgec.errors import CaptureError, FormatError
 
 MAX_SECONDS = 30  # of speech, where the model itself names no limit
@@ -63,7 +64,8 @@ def _outputs(loaded: Loaded, kind: Kind, inputs: dict[str, Tensor]) -> tuple[str
     """The kind's outputs that this model gives, by one run of it."""
     name = type(loaded.model).__name__
     try:
-        out = loaded.model(**inputs, return_dict=True)
+        with sparse_models(loaded.model):  # the stock BigBird turns itself dense on short inputs
+            out = loaded.model(**inputs, return_dict=True)
     except Exception as error:  # a model with inputs of its own fails in its own way
         first = (str(error) or type(error).__name__).splitlines()[0][:160]
         got = f"a model that fails on {', '.join(inputs)}: {first}"
