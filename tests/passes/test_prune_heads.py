@@ -266,6 +266,16 @@ def test_passes_behind_get_data_for_the_smaller_caches():
     assert after.graphs["step"].inputs[1].type.shape[1] == 1
 
 
+@pytest.mark.parametrize(("pattern", "found"), [("window(2)", 1), ("dilated(4, 2)", 0)])
+def test_heads_whose_number_says_what_they_see_stay(pattern, found):
+    program, _ = block()
+    program, _ = parse_pipeline([f"sparsify-attention{{pattern='{pattern}'}}"]).run(program)
+    heads = find_heads(program)
+    assert len(heads.structures) == found
+    why = "a pattern in which each head has tokens of its own"
+    assert [reason for _, reason in heads.refused] == [why] * (1 - found)
+
+
 def test_keys_that_are_inputs_of_no_state_stay():
     program = translator()
     program.graphs["step"].states = ()

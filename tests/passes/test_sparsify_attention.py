@@ -13,8 +13,10 @@ from torch.export import Dim
 
 import edgec
 from edgec.errors import PassError
-from edgec.ir import Program
+from edgec.ir import Builder, Program, TensorType
+from edgec.ops.attention import Attention
 from edgec.passes import CLEANUP, parse_pass, parse_pipeline
+from edgec.passes.structure.relevance import relevance_op
 from edgec.targets.onnx import Onnx
 from edgec.transform import PassRecord
 
@@ -165,3 +167,15 @@ def test_the_pattern_has_one_spelling() -> None:
     step = parse_pass("sparsify-attention{pattern='window( 3 )+global(1,0)',layers='2:'}")
     assert str(step) == f"sparsify-attention{{pattern='{PATTERN}',layers='2:'}}"
     assert parse_pass(str(step)) == step
+
+
+# ------------------------------------------------------------------ with other passes
+@pytest.mark.parametrize("causal", [False, True])
+def test_relevance_is_that_of_what_is_seen(causal: bool) -> None:
+    op = Attention(pattern="dilated(4, 2) + window(1)", causal=causal)
+    x = TensorType.parse("f64[1, 4, 9, 8]")
+    b = Builder.new("main", [("x", x)])
+    b.finish([b.emit(op, "x", "x", "x")])
+    q, k, v = torch.randn(3, 1, 4, 9, 8, generator=torch.Generator().manual_seed(0)).double()
+    relevant = relevance_op(b.nodes[0]).op
+    torch.testing.assert_close(relevant.evaluate(q, k, v), op.evaluate(q, k, v))
