@@ -25,12 +25,10 @@ from edgec.targets.native.statements import (
 from edgec.targets.native.tables import BuildTable, Table, table_source
 from edgec.targets.native.views import Storage
 
-#: C condition that the CPU has an instruction set.
+#: Features of the CPU that an instruction set needs, by the names that the runtime asks for.
 SUPPORTED = {
-    "x86_64_avx512": 'return __builtin_cpu_supports("avx512f") && '
-    '__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && '
-    '__builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");',
-    "x86_64_avx2": 'return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");',
+    "x86_64_avx512": "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
+    "x86_64_avx2": "avx2,fma",
 }
 
 
@@ -92,7 +90,8 @@ def _kernel_struct(kernels: Sequence[Kernel], sets: Sequence[InstructionSet]) ->
         names = ", ".join(f"{k.name}_{isa.name}" for k in kernels) or "0"
         yield f"static const struct kernels kernels_{isa.name} = {{{names}}};"
         if isa.name in SUPPORTED:
-            yield f"static int has_{isa.name}(void) {{ {SUPPORTED[isa.name]} }}"
+            wanted = SUPPORTED[isa.name]
+            yield f'static int has_{isa.name}(void) {{ return edgec_cpu_has("{wanted}"); }}'
     yield ""
 
 
