@@ -18,7 +18,7 @@ from tests.runtime.tools import need_zig
 @pytest.fixture
 def no_system_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     need_zig()
-    monkeypatch.setattr(toolchain.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda *given, **options: None)
     toolchain.toolchain.cache_clear()
     yield
     toolchain.toolchain.cache_clear()
