@@ -45,11 +45,11 @@ _HELD = "edgec_held"
 
 
 def _hold_bindings() -> Any:
-    """PrimFunc pass: the values of float bindings become calls, which simplification keeps.
+    """PrimFunc pass: the values of float bindings become calls, which TVM's analyses leave alone.
 
-    StmtSimplify puts the value of a binding in place of its name wherever it has no side effect.
-    Functions that name what they use ten times grew tenfold with each function of a chain; the
-    clamp of exp alone doubled its work and took LLVM seconds.
+    StmtSimplify puts the value of a binding in place of its name wherever it has no side effect,
+    and every pass that keeps an Analyzer looks through the names again and again: with functions
+    that use a name ten times, time and code grew tenfold with each function of a chain.
     """
 
     def hold(bind: Any) -> Any:
@@ -66,25 +66,59 @@ def _release_bindings() -> Any:
     """PrimFunc pass: undoes `_hold_bindings`."""
 
     def release(bind: Any) -> Any:
-        value = bind.value
-        held = isinstance(value, tvm.ir.Call) and getattr(value.args[0], "value", None) == _HELD
-        return tirx.Bind(bind.var, value.args[1]) if held else bind
+        return tirx.Bind(bind.var, bind.value.args[1]) if _held(bind) else bind
 
     return _statement_pass("edgec.ReleaseBindings", tirx.Bind, release)
+
+
+def _store_bindings() -> Any:
+    """PrimFunc pass: the values of held bindings become stack slots, which LLVM promotes.
+
+    The code generator looks through names as well, for every binding.
+    """
+
+    @tirx.transform.prim_func_pass(opt_level=0, name="edgec.StoreBindings")  # type: ignore[untyped-decorator]
+    def run(func: Any, _module: Any, _context: Any) -> Any:
+        slots: dict[Any, Any] = {}
+
+        def declare(bind: Any) -> Any:
+            if _held(bind):
+                slots[bind.var] = tirx.decl_buffer((1,), str(bind.value.ty.dtype), "held")
+            return bind
+
+        def load(var: Any, region: Any) -> Any:
+            defines = region != tvm_ffi.structural.DefRegionKind.NONE
+            return var if defines or var not in slots else slots[var][0]
+
+        def store(bind: Any) -> Any:
+            if not _held(bind):
+                return bind
+            slot = slots[bind.var]
+            kept = tirx.BufferStore(slot, bind.value.args[1], [0])
+            return tirx.SeqStmt([tirx.AllocBuffer(slot), kept])
+
+        body = tvm_ffi.structural_map(func.body, (tirx.Bind, declare))
+        body = tvm_ffi.structural_map(body, (tirx.Bind, store), (tirx.Var, load))
+        return func.with_body(body)
+
+    return run
+
+
+def _held(bind: Any) -> bool:
+    value = bind.value
+    if not isinstance(value, tvm.ir.Call) or len(value.args) != 2:
+        return False
+    return getattr(value.args[0], "value", None) == _HELD
 
 
 def _statement_pass(name: str, kind: Any, change: Callable[[Any], Any]) -> Any:
     """A PrimFunc pass that changes statements of one kind, inner ones first."""
 
-    @tirx.transform.prim_func_pass(opt_level=0, name=name)
+    @tirx.transform.prim_func_pass(opt_level=0, name=name)  # type: ignore[untyped-decorator]
     def run(func: Any, _module: Any, _context: Any) -> Any:
         return func.with_body(tvm_ffi.structural_map(func.body, (kind, change), order="post"))
 
     return run
-
-
-def _simplify(simplify: Any) -> list[Any]:
-    return [_hold_bindings(), simplify, _release_bindings()]
 
 
 def _pipeline() -> Any:
@@ -95,15 +129,18 @@ def _pipeline() -> Any:
             s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
             s_tir.transform.ConvertBlocksToOpaque(),
             s_tir.transform.LowerMatchBuffer(),
-            *_simplify(s_tir.transform.StmtSimplify()),
+            _hold_bindings(),
+            s_tir.transform.StmtSimplify(),
             s_tir.transform.LowerOpaqueBlock(),
             tirx.transform.FlattenBuffer(),
             tirx.transform.NarrowDataType(32),
             s_tir.transform.LoopPartition(),
+            _release_bindings(),
             tirx.transform.VectorizeLoop(True),
+            _hold_bindings(),
             tirx.transform.UnrollLoop(),
             s_tir.transform.RenormalizeSplitPattern(),
-            *_simplify(tirx.transform.StmtSimplify()),
+            tirx.transform.StmtSimplify(),
             tirx.transform.RemoveNoOp(),
             s_tir.transform.RewriteUnsafeSelect(),
             tirx.transform.CommonSubexprElim(),
@@ -111,15 +148,17 @@ def _pipeline() -> Any:
         ]
     )
 
-    @tvm.transform.module_pass(opt_level=0)
+    @tvm.transform.module_pass(opt_level=0)  # type: ignore[untyped-decorator]
     def run(module: Any, _context: Any) -> Any:
         return _promote_small_allocations()(lowering(module))
 
-    return (
-        run,
-        compilation_pipeline.finalize_host_passes,
-        compilation_pipeline.finalize_device_passes,
-    )
+    return run, _finalize, compilation_pipeline.finalize_device_passes
+
+
+def _finalize() -> Any:
+    """TVM's last passes for the host, and the values of bindings on the stack."""
+    passes = [compilation_pipeline.finalize_host_passes(), _store_bindings()]
+    return tvm.ir.transform.Sequential(passes)
 
 
 compilation_pipeline.register_tir_pipeline(PIPELINE, _pipeline)
