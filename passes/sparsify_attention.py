@@ -100,7 +100,8 @@ class SparsifyAttention(Pass):
         causal = op.causal or pattern.past_only
         text = str(Union(pattern.parts))
         length = min(_longest(graph, node), COUNTED)
-        part = density(pattern, length, op.causal)
+        heads = node.output.type.shape[1]
+        part = density(pattern, length, op.causal, heads if isinstance(heads, int) else None)
         said = f"{100 * part:.3g} % of its pairs at {length} tokens"
         return replace(node, op=replace(op, pattern=text, causal=causal)), said
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,10 @@ from edgec.ops.movement import same_shapes
 if TYPE_CHECKING:
     from edgec.ir.builder import Builder
     from edgec.ir.graph import Value
+
+
+# Pairs of a query and a key of one head that `evaluate` looks at together under a pattern.
+PAIRS = 2**24
 
 
 @op("attention")
@@ -111,9 +116,32 @@ class Attention(Op):
                 ) from error
 
     def evaluate(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+        if not self.pattern:
+            return self._dense(q, k, v, mask)
+        rows = int(q.shape[2])
+        step = max(1, PAIRS // max(rows, 1))
+        parts = [
+            self._rows(q, k, v, mask, start, min(start + step, rows))
+            for start in range(0, max(rows, 1), step)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+    def _rows(
+        self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, start: int, stop: int
+    ) -> Tensor:
+        """Rows start..stop of the result: all keys, under what the pattern shows as a mask."""
+        seen = self.visible(int(k.shape[2]), int(q.shape[1]), start, stop).to(q.device)
+        if self.causal:
+            before = torch.arange(k.shape[2])[None, :] <= torch.arange(start, stop)[:, None]
+            seen = seen & before.to(q.device)
+        if mask is not None and mask.dim() > 1 and mask.shape[-2] != 1:
+            mask = mask[..., start:stop, :]
+        plain = dataclasses.replace(self, pattern="", causal=False)
+        return plain._dense(q[:, :, start:stop], k, v, _both(mask, seen))
+
+    def _dense(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Without a pattern."""
         causal, rows, columns = self.causal, q.shape[2], k.shape[2]
-        if self.pattern:
-            mask = _both(mask, self.visible(int(rows), int(q.shape[1])).to(q.device))
         if causal and mask is not None:
             before = torch.ones(rows, columns, dtype=torch.bool, device=q.device).tril()
             mask, causal = _both(mask, before), False
@@ -124,12 +152,14 @@ class Attention(Op):
             q, k, v, mask, is_causal=causal, scale=self.scale, enable_gqa=grouped
         )
 
-    def visible(self, length: int, heads: int) -> Tensor:
-        """bool [H or 1, n, n]: what the pattern shows."""
-        pattern, i = patterns.parse(self.pattern), np.arange(length)
+    def visible(self, length: int, heads: int, start: int = 0, stop: int | None = None) -> Tensor:
+        """bool [H or 1, T, n]: what the pattern shows to queries start..stop of n tokens."""
+        pattern, keys = patterns.parse(self.pattern), np.arange(length)
+        queries = keys[start:stop, None]
+        shape = (queries.size, length)
         variants = range(min(heads, pattern.head_period))
-        made = [pattern.visible(i[:, None], i[None, :], length, h) for h in variants]
-        table = torch.from_numpy(np.stack(made))
+        made = [pattern.visible(queries, keys[None, :], length, h) for h in variants]
+        table = torch.from_numpy(np.stack([np.broadcast_to(t, shape) for t in made]))
         return table if len(made) == 1 else table[torch.arange(heads) % len(made)]
 
     def decompose(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgec.interpreter import Interpreter
 from edgec.ir import Builder, Graph, Program, Range, TensorType, dims
+from edgec.ops import attention
 from edgec.ops.attention import Attention
 from edgec.patterns import parse
 
@@ -156,3 +157,14 @@ def test_flops_count_what_is_seen() -> None:
             for h in range(4)
         )
         assert float(seen) / 4 <= flops(512, pattern=pattern) / (8 * (4 * 64 + 5)) <= 1.1 * seen / 4
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_long_inputs_are_evaluated_some_rows_at_a_time(
+    mask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Example("dilated(6, 3) + window(2)", True, 2, mask, FILLERS[0], 37, False)
+    samples = case.samples()
+    at_once = case.op.evaluate(*samples)
+    monkeypatch.setattr(attention, "PAIRS", 37 * 5)
+    torch.testing.assert_close(case.op.evaluate(*samples), at_once)
