@@ -41,6 +41,13 @@ def test_compilers_have_nothing_to_complain_about(compiler: str, tmp_path: Path)
     compile_objects([compiler], tmp_path, sources, *flags)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("triple", ["aarch64-macos", "arm-linux-musleabihf", "riscv64-linux-musl"])
+def test_machines_that_are_not_here_are_compiled_for(triple: str, tmp_path: Path) -> None:
+    compiler = [*need_zig(), "cc", "-target", triple]
+    compile_objects(compiler, tmp_path, [*library_sources(), *check_sources()], "-O2")
+
+
 def test_the_header_is_cplusplus_too(tmp_path: Path) -> None:
     need("g++", "g++")
     (tmp_path / "use.cpp").write_text(
