@@ -26,9 +26,9 @@ def cache_folder() -> Path:
 
 
 def build_objects(
-    kernels: Iterable[Kernel], isa: InstructionSet, suffix: str = ""
+    kernels: Iterable[Kernel], isa: InstructionSet, suffix: str = "", prefix: str = ""
 ) -> dict[Kernel, Path]:
-    """One object file for each kernel; `suffix` ends the functions' names.
+    """One object file for each kernel; `prefix` and `suffix` stand around the functions' names.
 
     An object is built once for its tensor IR, instruction set and version of TVM. A note says which
     object a kernel of these sources had, so that TVM is not even imported where nothing changed.
@@ -36,13 +36,13 @@ def build_objects(
     """
     folder = cache_folder() / "objects"
     folder.mkdir(parents=True, exist_ok=True)
-    machine = f"{_versions()}\n{isa.name}\n{sorted(isa.target.items())}\n{suffix}"
+    machine = f"{_versions()}\n{isa.name}\n{sorted(isa.target.items())}\n{suffix}\n{prefix}"
     found: dict[Kernel, Path] = {}
     for kernel in dict.fromkeys(kernels):
         note = folder / f"{_digest(machine, _sources(), kernel.key())}.note"
         path = folder / note.read_text() if note.exists() else None
         if path is None or not path.exists():
-            path = _object(kernel, isa, suffix, machine, folder)
+            path = _object(kernel, isa, f"{prefix}{kernel.name}{suffix}", machine, folder)
             _write_whole(note, path.name.encode())
         found[kernel] = path
     return found
@@ -70,7 +70,7 @@ def _sources() -> str:
     return hashed.hexdigest()
 
 
-def _object(kernel: Kernel, isa: InstructionSet, suffix: str, machine: str, folder: Path) -> Path:
+def _object(kernel: Kernel, isa: InstructionSet, symbol: str, machine: str, folder: Path) -> Path:
     """The object of the kernel's tensor IR, compiled where it is not there yet."""
     import tvm
 
@@ -78,7 +78,7 @@ def _object(kernel: Kernel, isa: InstructionSet, suffix: str, machine: str, fold
     from edgec.kernels.lowering import PIPELINE
 
     try:
-        function = prim_func(kernel, isa, kernel.name + suffix)
+        function = prim_func(kernel, isa, symbol)
         path = folder / f"{kernel.name}-{_digest(machine, function.script())}.o"
         if not path.exists():
             target = tvm.target.Target(dict(isa.target))

@@ -42,7 +42,8 @@ def _x86(cpu: str) -> dict[str, Any]:
 
 
 def _arm(triple: str) -> dict[str, Any]:
-    return {"kind": "llvm", "mtriple": triple, "mattr": ["+neon"]}
+    # x18 belongs to the system on Android and Apple's machines: the same objects serve Linux too.
+    return {"kind": "llvm", "mtriple": triple, "mattr": ["+neon", "+reserve-x18"]}
 
 
 INSTRUCTION_SETS = {

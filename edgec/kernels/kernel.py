@@ -105,8 +105,8 @@ class Kernel:
         digest = hashlib.sha256(self.key().encode()).hexdigest()[:8]
         return f"edgec_k_{re.sub('[^a-z0-9]+', '_', self.family)}_{digest}"
 
-    def prototype(self, suffix: str = "") -> str:
+    def prototype(self, suffix: str = "", prefix: str = "") -> str:
         """The C declaration."""
         shown = [p.c for p in self.parameters()]
         tail = ["void *workspace", "int32_t begin", "int32_t end"]
-        return f"void {self.name}{suffix}({', '.join(shown + tail)});"
+        return f"void {prefix}{self.name}{suffix}({', '.join(shown + tail)});"

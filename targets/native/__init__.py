@@ -15,8 +15,10 @@ from typing import ClassVar
 from edgec.errors import UnsupportedError
 from edgec.ir import Program, Range
 from edgec.target import Artifact, Executable, Target, legalized
-from edgec.targets.native.files import instruction_sets, write
+from edgec.targets.native.files import write
 from edgec.targets.native.legal import encoding_verdict, op_verdict
+from edgec.targets.native.outputs import check_outputs
+from edgec.targets.native.platforms import platforms
 from edgec.targets.native.toolchain import host_triple
 
 
@@ -26,6 +28,7 @@ class Native(Target):
 
     file_name   of header, weights and library, and prefix of the C functions
     triples     platforms to build for; (): this machine
+    outputs     what is written of each besides header and weights: shared, static, cmake, source
     max_sizes   "seq=512,past=448": greatest sizes that memory is planned for, where the captured
                 ranges are wider
     """
@@ -35,6 +38,7 @@ class Native(Target):
 
     file_name: str = "model"
     triples: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ("shared",)
     max_sizes: str = ""
 
     def __post_init__(self) -> None:
@@ -42,11 +46,8 @@ class Native(Target):
             need = "letters, digits and _, a letter first: it begins names in C"
             raise UnsupportedError("native", f"file_name={self.file_name!r}", need)
         object.__setattr__(self, "triples", tuple(self.triples) or (host_triple(),))
-        if unknown := [t for t in self.triples if not instruction_sets(t)]:
-            from edgec.kernels import INSTRUCTION_SETS
-
-            known = ", ".join(dict.fromkeys(i.triple for i in INSTRUCTION_SETS.values()))
-            raise UnsupportedError("native", f"triples {', '.join(unknown)}", f"of {known}")
+        object.__setattr__(self, "outputs", tuple(self.outputs))
+        check_outputs(platforms(self.triples), self.outputs)
 
     def legalize(self, program: Program) -> Program:
         return legalized(self._limited(program), self.name, op_verdict, encoding_verdict)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import edgec
 from edgec.ir import dims
 from edgec.ir.dims import Dim
-from edgec.kernels import InstructionSet, Kernel, Pointer
+from edgec.kernels import Kernel, Pointer
 from edgec.kernels.kernel import C_TYPES, Size
 from edgec.targets.native.expressions import PREAMBLE, c_expression, identifier, variable
 from edgec.targets.native.header import model_symbol, parameters
 from edgec.targets.native.lower import Lowered
+from edgec.targets.native.platforms import Platform
 from edgec.targets.native.statements import (
     Call,
     CheckIndices,
@@ -23,13 +24,8 @@ from edgec.targets.native.statements import (
     Statement,
 )
 from edgec.targets.native.tables import BuildTable, Table, table_source
+from edgec.targets.native.variants import kernel_tables
 from edgec.targets.native.views import Storage
-
-#: Features of the CPU that an instruction set needs, by the names that the runtime asks for.
-SUPPORTED = {
-    "x86_64_avx512": "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
-    "x86_64_avx2": "avx2,fma",
-}
 
 
 @dataclass(frozen=True)
@@ -56,50 +52,28 @@ def model_source(
     name: str,
     functions: Sequence[Lowered],
     kernels: Sequence[Kernel],
-    sets: Sequence[InstructionSet],
+    platforms: Sequence[Platform],
     memory: Memory,
 ) -> str:
-    """NAME.c for one triple; `sets` are its instruction sets, best first."""
+    """NAME.c, one text for all platforms."""
     numbers = {k: i for i, k in enumerate(kernels)}
     parts = [
         f"/* {name}: compiled by edgec {edgec.__version__}. */",
         f'#include "{name}.h"',
         '#include "edgec/block_table.h"\n',
         PREAMBLE,
-        *_kernel_struct(kernels, sets),
+        *kernel_tables(name, kernels, platforms),
         *(_wrapper(k, i) for k, i in numbers.items()),
         *map(table_source, memory.tables),
         *(_Function(f, memory).text() for f in functions),
         *(_description(f) for f in functions),
-        _model(name, functions, kernels, sets, memory),
+        _model(name, functions, kernels, memory),
         *(_typed(name, f, i) for i, f in enumerate(functions)),
     ]
     return "\n".join(parts)
 
 
 # ------------------------------------------------------------------ kernels
-def _kernel_struct(kernels: Sequence[Kernel], sets: Sequence[InstructionSet]) -> Iterator[str]:
-    """Declarations of all kernels, and a table of them for each instruction set."""
-    yield "/* ---- kernels, by instruction set */"
-    for isa in sets:
-        yield from (k.prototype(f"_{isa.name}") for k in kernels)
-    yield "struct kernels {"
-    yield from (f"  {_pointer_type(k)};" for k in kernels)
-    yield "  char none;\n};" if not kernels else "};"
-    for isa in sets:
-        names = ", ".join(f"{k.name}_{isa.name}" for k in kernels) or "0"
-        yield f"static const struct kernels kernels_{isa.name} = {{{names}}};"
-        if isa.name in SUPPORTED:
-            wanted = SUPPORTED[isa.name]
-            yield f'static int has_{isa.name}(void) {{ return edgec_cpu_has("{wanted}"); }}'
-    yield ""
-
-
-def _pointer_type(kernel: Kernel) -> str:
-    types = [p.c.removesuffix(p.name).strip() for p in kernel.parameters()]
-    return f"void (*{kernel.name})({', '.join([*types, 'void *', 'int32_t', 'int32_t'])})"
-
-
 def _wrapper(kernel: Kernel, number: int) -> str:
     """The function that programs call: it packs the arguments and splits the items."""
     name, listed = kernel.name, kernel.parameters()
@@ -268,7 +242,6 @@ def _model(
     name: str,
     functions: Sequence[Lowered],
     kernels: Sequence[Kernel],
-    sets: Sequence[InstructionSet],
     memory: Memory,
 ) -> str:
     rows = []
@@ -278,28 +251,19 @@ def _model(
         rows.append(
             f'  {{"{g.name}", {n}_dims, {n}_inputs, {n}_outputs, {n}_states, {counts}, run_{n}}},'
         )
-    variants = [
-        f'  {{"{i.name}", {f"has_{i.name}" if i.name in SUPPORTED else "0"}, '
-        f"&kernels_{i.name}, 0}},"
-        for i in sets
-    ]
     names = ", ".join([*(f'"{k.name}"' for k in kernels), "0"])
-    scratch = max((k.workspace_bytes(i) for k in kernels for i in sets), default=0)
     digest = ", ".join(map(str, memory.weights_hash))
     return "\n".join(
         [
             "static const edgec_function functions[] = {",
             *rows,
             "};",
-            "static const edgec_variant variants[] = {",
-            *variants,
-            "};",
             f"static const char *const kernel_names[] = {{{names}}};",
             f"const edgec_model {model_symbol(name)} = {{",
             f'  EDGEC_ABI, "{name}", "{edgec.__version__}", {memory.weights_bytes}u,',
             f"  {{{digest}}},",
-            f"  {memory.arena_bytes}u, {scratch}u, variants, functions, kernel_names,",
-            f"  {len(sets)}, {len(functions)}, {len(kernels)}",
+            f"  {memory.arena_bytes}u, WORKSPACE_BYTES, variants, functions, kernel_names,",
+            f"  N_VARIANTS, {len(functions)}, {len(kernels)}",
             "};\n",
         ]
     )

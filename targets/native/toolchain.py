@@ -17,9 +17,10 @@ from pathlib import Path
 
 from edgec.errors import BuildError, UnsupportedError
 from edgec.kernels.building import cache_folder
+from edgec.targets.native.platforms import PLATFORMS
 
-#: Of every C file: readable warnings are errors of the generator, not of the user.
-FLAGS = ("-std=c11", "-O2", "-fPIC", "-ffunction-sections", "-fdata-sections", "-fno-ident")
+#: Of every C file.
+FLAGS = ("-std=c11", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-ident")
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,32 @@ class Toolchain:
     """A compiler for one triple.
 
     command   program and first arguments
-    version   first line of what it says of itself; part of cache keys
+    archiver  the same of `ar`
+    version   first line of what the compiler says of itself; part of cache keys
     """
 
     triple: str
     command: tuple[str, ...]
+    archiver: tuple[str, ...]
     version: str
 
-    def run(self, *arguments: str) -> None:
-        """Raises BuildError with the compiler's own words."""
-        made = subprocess.run([*self.command, *arguments], capture_output=True, text=True)
+    def run(self, *arguments: str | Path) -> None:
+        """Compile or link. Raises BuildError with the compiler's own words."""
+        self._run(self.command, arguments)
+
+    def archive(self, made: Path, members: Sequence[Path]) -> None:
+        """A static library: no times, no owners, an index."""
+        made.unlink(missing_ok=True)
+        self._run(self.archiver, ("rcsD", made, *members))
+
+    def _run(self, command: tuple[str, ...], arguments: Sequence[str | Path]) -> None:
+        made = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
         if made.returncode:
             said = (made.stderr or made.stdout).strip()[:2000]
             raise BuildError(f"native, {self.triple}", said, "C that compiles", "this is a bug")
 
     def compile(self, source: Path, includes: Sequence[Path], flags: Sequence[str] = ()) -> Path:
         """The object of a C file, cached by the content of everything it is made from."""
-        options = [*FLAGS, *flags, *(f"-I{i}" for i in includes)]
         digest = hashlib.sha256(f"{self.command}{self.version}{self.triple}{FLAGS}{flags}".encode())
         for path in [source, *sorted(h for i in includes for h in i.rglob("*.h"))]:
             digest.update(path.name.encode() + path.read_bytes())
@@ -53,7 +63,8 @@ class Toolchain:
         if not made.exists():
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 object_ = Path(place) / "made.o"
-                self.run(*options, "-c", str(source), "-o", str(object_))
+                options = [*FLAGS, *flags, *(f"-I{i}" for i in includes)]
+                self.run(*options, "-c", source, "-o", object_)
                 object_.replace(made)
         return made
 
@@ -65,26 +76,33 @@ def host_triple() -> str:
     return f"{machine}-linux-gnu"
 
 
-@functools.cache
 def toolchain(triple: str) -> Toolchain:
     """The compiler for a triple: $CC or the system's cc for this machine, else ziglang.
 
     Raises UnsupportedError where there is none.
     """
-    if triple == host_triple():
-        for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
-            if name and (path := shutil.which(name)):
-                return Toolchain(triple, (path,), _version(path))
+    is_host = triple == host_triple()
+    names = (os.environ.get("CC"), "cc", "gcc", "clang") if is_host else ()
+    for name in names:
+        if name and (found := shutil.which(name)) and (archiver := shutil.which("ar")):
+            return Toolchain(triple, (found,), (archiver,), _version(found))
     if importlib.util.find_spec("ziglang") is None:
-        system = "a C compiler called cc, or " if triple == host_triple() else ""
+        system = "a C compiler called cc, or " if is_host else ""
         need = f"{system}the package ziglang"
         raise UnsupportedError(
             "native", f"no compiler for {triple}", need, "pip install 'edgec[cross]'"
         )
-    command = (sys.executable, "-m", "ziglang", "cc", "-target", triple)
-    return Toolchain(triple, command, _version(sys.executable, "-m", "ziglang", "cc"))
+    return zig(triple, PLATFORMS[triple].zig)
 
 
+def zig(triple: str, target: str) -> Toolchain:
+    """The compiler of the package ziglang; `target` is its own name of the platform."""
+    program = (sys.executable, "-m", "ziglang")
+    compiler = (*program, "cc", "-target", target)
+    return Toolchain(triple, compiler, (*program, "ar"), _version(*program, "cc"))
+
+
+@functools.cache
 def _version(*command: str) -> str:
     made = subprocess.run([*command, "--version"], capture_output=True, text=True)
     lines = made.stdout.splitlines()

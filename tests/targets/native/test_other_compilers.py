@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,14 @@ import torch
 
 import edgec
 from edgec.runtime.model import Model
-from edgec.targets.native import Native, toolchain
+from edgec.targets.native import Native
 from tests.runtime.tools import need_zig
 
 
 @pytest.fixture
-def no_system_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_system_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     need_zig()
     monkeypatch.setattr("shutil.which", lambda *given, **options: None)
-    toolchain.toolchain.cache_clear()
-    yield
-    toolchain.toolchain.cache_clear()
 
 
 @pytest.mark.slow
