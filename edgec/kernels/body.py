@@ -94,9 +94,15 @@ class Body:
     def vector(lanes: int) -> Any:
         return T.vectorized(0, lanes)
 
-    def items(self) -> Any:
-        """The loop over this call's items."""
-        return T.serial(self.begin, self.end)
+    @contextmanager
+    def items(self) -> Iterator[Any]:
+        """The loop over this call's items.
+
+        It counts from 0: where TVM shifts a loop to start there, it forgets to do so in the start of
+        a loop inside that depends on it.
+        """
+        with T.serial(0, self.end - self.begin) as i:
+            yield T.bind(self.begin + i)
 
     @staticmethod
     def let(value: Any) -> Any:

@@ -25,7 +25,7 @@ from edgec.kernels.tuning import blocking_of
 #: Panels of weights, of 32 channels each, that share one packed panel of patches.
 _GROUP = 4
 _SUMS = _GROUP * PANEL * PANEL
-_SIDES = ("d", "h", "w")
+_SIDES = ("xd", "xh", "xw")
 _PLACES = ("od", "oh", "ow")
 
 
@@ -35,10 +35,10 @@ class Conv(Kernel):
 
     windows    kernel, stride, padding in front and dilation; transposed for conv_transpose
     grouped    whether there is more than one group of channels
-    Pointers   x f32[batch, c, d, h, w], those of the spec of the matrix w[n, c / groups * taps],
+    Pointers   x f32[batch, c, xd, xh, xw], those of the spec of the matrix w[n, c / groups * taps],
                bias f32[n] where `bias`, e1, e2, ...: operands of the epilogue, "full" ones as y,
                "column" ones f32[n], "row" ones f32[od * oh * ow]; y [batch, n, od, oh, ow]
-    Sizes      batch, c, d, h, w, n, od, oh, ow; groups where grouped
+    Sizes      batch, c, xd, xh, xw, n, od, oh, ow; groups where grouped
     Items      batch * ceil(od oh ow / 32) * ceil(n / 128), or of ceil(n / 32) where grouped
     """
 
@@ -116,7 +116,7 @@ class _Item:
         groups = body["groups"] if conv.grouped else body.i32(1)
         inner = body.held(body["c"] // groups)
         k = body.held(inner * conv.windows.taps)
-        area = body.held(body["d"] * body["h"] * body["w"])
+        area = body.held(body["xd"] * body["xh"] * body["xw"])
         begin = body.held(self.image * body["c"] * area)
         block = self._patches(area).block(self.place)
         self._start()
@@ -153,7 +153,7 @@ class _Item:
 
     def _patches(self, area: Any) -> Patches:
         body = self.body
-        sides = (body["d"], body["h"], body["w"])
+        sides = (body["xd"], body["xh"], body["xw"])
         places = (body["od"], body["oh"], body["ow"])
         total = body.held(body["batch"] * body["c"] * area)
         out = body.workspace((DEPTH, PANEL), at=_SUMS)

@@ -94,6 +94,27 @@ def transposed(encoding: Encoding) -> Encoding | None:
     return None
 
 
+def conv_transposed(encoding: Encoding, groups: int) -> Encoding | None:
+    """w[C, N / G, *kernel] of conv_transpose as w[N, C / G, taps], with the same bytes.
+
+    None where there is no such form: `Dense(encoding.decode())` has one.
+    """
+
+    def turned(tensor: Tensor) -> Tensor:
+        c, n = int(tensor.shape[0]), int(tensor.shape[1])
+        split = tensor.reshape(groups, c // groups, n, -1).permute(0, 2, 1, 3)
+        return split.reshape(groups * n, c // groups, -1).contiguous()
+
+    match encoding:
+        case Dense():
+            return replace(encoding, values=turned(encoding.values))
+        case Affine(group=0, axis=None):
+            return replace(encoding, codes=turned(encoding.codes))
+        case Affine(group=0, axis=0 | 1) if groups == 1:
+            return replace(encoding, codes=turned(encoding.codes), axis=1 - (encoding.axis or 0))
+    return None
+
+
 def _pack(encoding: Encoding, region: _Region) -> tuple[Panels, Arrays]:
     match encoding:
         case Sparse(values=Outliers() as outliers):
