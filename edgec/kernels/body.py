@@ -98,8 +98,8 @@ class Body:
     def items(self) -> Iterator[Any]:
         """The loop over this call's items.
 
-        It counts from 0: where TVM shifts a loop to start there, it forgets to do so in the start of
-        a loop inside that depends on it.
+        It counts from 0: where TVM shifts a loop to start there, it misses the start of a loop
+        inside that depends on it.
         """
         with T.serial(0, self.end - self.begin) as i:
             yield T.bind(self.begin + i)

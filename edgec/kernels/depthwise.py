@@ -36,8 +36,9 @@ _SLACK = 16
 class Depthwise(Kernel):
     """y[b, n, o] = epilogue(bias[n] + sum over i of w[n, i] x[b, n c // N, o and i]).
 
-    Pointers   x f32[batch, c, xd, xh, xw], w f32 panels [ceil(n/32)][taps][32] as `pack` makes them,
-               bias f32[n] where `bias`, operands of the epilogue as in Conv, y [batch, n, od, oh, ow]
+    Pointers   x f32[batch, c, xd, xh, xw], w f32 panels [ceil(n/32)][taps][32] as `pack` makes
+               them, bias f32[n] where `bias`, operands of the epilogue as in Conv,
+               y [batch, n, od, oh, ow]
     Sizes      batch, c, xd, xh, xw, n (a multiple of c, the number of groups), od, oh, ow
     Items      batch * n
     """

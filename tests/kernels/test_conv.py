@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +25,8 @@ from tests.kernels.guarded import check, run
 
 SETS = host_sets()
 each_set = pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)
-FUNCTIONS = (F.conv1d, F.conv2d, F.conv3d)
-TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+FUNCTIONS: tuple[Any, ...] = (F.conv1d, F.conv2d, F.conv3d)
+TRANSPOSED: tuple[Any, ...] = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 SIDES, PLACES = ("xd", "xh", "xw"), ("od", "oh", "ow")
 
 

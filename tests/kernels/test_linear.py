@@ -60,8 +60,8 @@ def test_a_linear_layer_without_bias(isa):
 @each_set
 def test_a_linear_layer_has_epilogues_of_every_extent(isa):
     m, n = 11, 39
-    steps = (Step(Gelu(), (0,)), Step(Add(), (5, 1)), Step(Mul(), (6, 2)))
-    steps = (*steps, Step(Add(), (7, 3)), Step(Mul(), (8, 4)))
+    chain = [(Add(), 1), (Mul(), 2), (Add(), 3), (Mul(), 4)]
+    steps = (Step(Gelu(), (0,)), *(Step(op, (5 + i, e)) for i, (op, e) in enumerate(chain)))
     epilogue = Epilogue(("full", "row", "column", "scalar"), steps)
     e1, e2, e3, e4 = torch.randn(m, n), torch.randn(n), torch.randn(m), torch.randn(1)
 

@@ -17,7 +17,7 @@ tails = st.sampled_from([1, 2, 3, 7, 8, 12, 17, 31, 32, 33, 40, 65, 97])
 
 
 def axis_sizes(leading, a, b, y):
-    """Extents and strides of the leading axes; an axis of extent 1 that is repeated has stride 0."""
+    """Extents and strides of the leading axes, 0 along an axis of extent 1 that is repeated."""
     sizes = {}
     for i, extent in enumerate(leading):
         sizes[f"extent{i}"] = extent
