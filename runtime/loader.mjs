@@ -118,6 +118,7 @@ export class Model {
    *  profile}. Profiles count calls only: a module without imports has no clock. */
   static async load(wasm, weights, options = {}) {
     const { instance } = await WebAssembly.instantiate(wasm, {});
+    instance.exports._initialize?.(); // of modules that are linked with a C library, as reactors
     return new Model(instance.exports, new Uint8Array(weights), options);
   }
 

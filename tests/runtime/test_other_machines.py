@@ -18,6 +18,7 @@ from edgec.runtime.sources import (
     library_sources,
 )
 from tests.runtime.tiny_model import (
+    C_TESTS,
     SCALE,
     TABLE,
     TINY,
@@ -28,6 +29,7 @@ from tests.runtime.tiny_model import (
 )
 from tests.runtime.tools import need, need_zig
 
+REACTOR = C_TESTS / "reactor.c"
 TOKENS = np.array([3, 0, 15])
 X = np.array([1, 2, 3, 4], np.float32)
 
@@ -69,9 +71,10 @@ def test_webassembly_computes_the_same(tmp_path: Path) -> None:
     weights = write_weights(tmp_path / "tiny.weights")
     compiler = [*zig, "cc", "-target", "wasm32-freestanding"]
     sources, flags = [TINY, *library_sources()], (*WASM_COMPILE, *describe_weights(weights))
-    objects = compile_objects(compiler, tmp_path, sources, "-O2", *flags)
+    objects = compile_objects(compiler, tmp_path, [*sources, REACTOR], "-O2", *flags)
+    exports = ("--export=_initialize", "--export=was_initialized")
     subprocess.run(
-        [*zig, "wasm-ld", *WASM_LINK, *objects, "-o", tmp_path / "tiny.wasm"], check=True
+        [*zig, "wasm-ld", *WASM_LINK, *exports, *objects, "-o", tmp_path / "tiny.wasm"], check=True
     )
     script = Path(__file__).resolve().parent / "wasm_check.mjs"
     done = subprocess.run(

@@ -13,6 +13,7 @@ const x = new Float32Array([1, 2, 3, 4]);
 
 const failure = (status) => (error) => error.name === "ModelError" && error.status === status;
 
+assert.equal(model.exports.was_initialized(), 1);
 assert.equal(model.name, "tiny");
 assert.equal(model.variant, "plain");
 assert.deepEqual(model.kernels, ["embed", "step", "total"]);
