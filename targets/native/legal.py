@@ -8,6 +8,7 @@ from edgec.ir import DType, Encoding, Op, TensorType
 from edgec.ir.encoding import Dense
 from edgec.ops.attention import Attention
 from edgec.ops.movement import Pad
+from edgec.ops.recurrent import Recurrent
 from edgec.target import NATIVE, Support, Verdict
 from edgec.targets.native.lower import LOWERINGS
 
@@ -26,6 +27,10 @@ def _limit(op: Op, types: Sequence[TensorType | None]) -> str:
     match op:
         case Attention() if not _static_heads(types):
             return "the head dimension is not a number"
+        case Recurrent() if op.layers * op.directions > 1:
+            return "layers and directions run one by one"
+        case Recurrent() if any(t is not None and t.dtype is not DType.F32 for t in types):
+            return "cells are computed in f32"
         case Pad() if op.mode != "constant":
             return "reflect and edge are gathers"
     return ""
@@ -41,7 +46,3 @@ def encoding_verdict(encoding: Encoding) -> Verdict:
         case Dense(as_dtype=None):
             return NATIVE
     return Verdict(Support.WIDENED, "decoded at build time")
-
-
-def is_float(dtype: DType) -> bool:
-    return dtype.is_float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgec.ir import Graph, dims
@@ -13,11 +13,13 @@ from edgec.targets.native import (  # noqa: F401  - importing a module registers
     lower_linear,
     lower_movement,
     lower_normalize,
+    lower_recurrent,
     lower_reduce,
 )
 from edgec.targets.native.lower_elementwise import is_deferred
 from edgec.targets.native.lowering import LOWERINGS, lower
 from edgec.targets.native.statements import Statement
+from edgec.targets.native.states import State
 from edgec.targets.native.views import Storage, View
 from edgec.targets.native.weights import Weights
 from edgec.targets.native.writer import Writer
@@ -36,14 +38,14 @@ class Lowered:
     outputs: tuple[Storage, ...]
 
 
-def lower_function(graph: Graph, weights: Weights, states: Mapping[str, Storage]) -> Lowered:
-    """Lower a legalized function; `states` has memory for the function's state inputs, by name."""
-    w = Writer(graph, weights, states)
+def lower_function(graph: Graph, weights: Weights, states: Sequence[State]) -> Lowered:
+    """Lower a legalized function whose states have memory in the instance."""
+    w = Writer(graph, weights, {s.input: s for s in states})
     inputs = tuple(Storage("input", v.name, _nbytes(v.type)) for v in graph.inputs)
     for value, storage in zip(graph.inputs, inputs, strict=True):
         view = View.whole(storage, value.type)
-        if value.name in states:
-            kept = View.whole(states[value.name], value.type)
+        if (state := w.states.get(value.name)) is not None:
+            kept = state.view(value.type)
             w.copy_state(view, kept, storage)
             view = kept
         w.define(value.name, view)
@@ -54,32 +56,43 @@ def lower_function(graph: Graph, weights: Weights, states: Mapping[str, Storage]
             w.deferred[node.output.name] = node
         else:
             lower(w, node)
-    outputs = _outputs(w, graph)
-    return Lowered(graph, w.statements, inputs, outputs)
+    return Lowered(graph, w.statements, inputs, tuple(_outputs(w, graph)))
 
 
-def _outputs(w: Writer, graph: Graph) -> tuple[Storage, ...]:
-    """Write the results: in place where a value has its memory to itself, else by a copy."""
-    fed = {s.output: s.input for s in graph.states}
-    outputs, placed = [], set()
-    for result, external in zip(graph.outputs, graph.output_names, strict=True):
-        view = w.view(result)
-        storage = Storage("output", external, _nbytes(view.type))
-        outputs.append(storage)
-        if external in fed:
-            kept = View.whole(w.states[fed[external]], view.type)
-            w.copy(view, kept)
-            w.copy_state(kept, View.whole(storage, view.type), storage)
-            continue
-        owner = view.storage
-        if owner.kind == "arena" and view.is_dense and view.offset == 0 and owner not in placed:
-            if dims.same(owner.nbytes, storage.nbytes):
-                placed.add(owner)
-                owner.kind, owner.name = "output", external
-                outputs[-1] = owner
-                continue
-        w.copy(view, View.whole(storage, view.type))
-    return tuple(outputs)
+def _outputs(w: Writer, graph: Graph) -> list[Storage]:
+    """Write the results; states last, since other results may still be views of the old ones."""
+    fed = {s.output: s for s in w.states.values()}
+    pairs = list(zip(graph.outputs, graph.output_names, strict=True))
+    views = [w.view(result) for result, _ in pairs]
+    views = [
+        w.copied(v) if n in fed and v.storage.kind == "state" and not _in_place(v, fed[n]) else v
+        for v, (_, n) in zip(views, pairs, strict=True)
+    ]
+    outputs = {n: _result(w, v, n) for v, (_, n) in zip(views, pairs, strict=True) if n not in fed}
+    for view, (_, name) in zip(views, pairs, strict=True):
+        if name in fed:
+            kept = fed[name].view(view.type)
+            if not _in_place(view, fed[name]):
+                w.copy(view, kept)
+            outputs[name] = Storage("output", name, _nbytes(view.type))
+            w.copy_state(kept, View.whole(outputs[name], view.type), outputs[name])
+    return [outputs[name] for _, name in pairs]
+
+
+def _in_place(view: View, state: State) -> bool:
+    return view == state.view(view.type)
+
+
+def _result(w: Writer, view: View, name: str) -> Storage:
+    """The caller's memory: what computes the value writes there if it can, else a copy does."""
+    owner, nbytes = view.storage, _nbytes(view.type)
+    alone = owner.kind == "arena" and view.is_dense and view.offset == 0
+    if alone and dims.same(owner.nbytes, nbytes):
+        owner.kind, owner.name = "output", name
+        return owner
+    storage = Storage("output", name, nbytes)
+    w.copy(view, View.whole(storage, view.type))
+    return storage
 
 
 def _nbytes(type: object) -> dims.Dim:

@@ -82,6 +82,19 @@ def _packed(w: Writer, node: Node, weight: Constant, bias: str | None, op: Linea
     return made
 
 
+def multiply(w: Writer, x: View, weight: str, bias: str | None, name: str) -> View:
+    """x [*S, K] w.T + bias, for a row-major x and a constant weight, both of f32."""
+    constant = w.graph.constant(weight)
+    assert constant is not None
+    spec, packed = w.weights.panels(constant)
+    n, k = constant.type.shape
+    to = w.temporary(x.type.with_shape(*x.shape[:-1], n), name)
+    biases = [w.dense(bias)] if bias is not None else []
+    sizes = {"m": dims.product(x.shape[:-1]), "n": n, "k": k, "x_stride": k, "y_stride": n}
+    w.call(Linear(spec, bias=bias is not None), [x, *packed, *biases, to], **sizes)
+    return to
+
+
 def f32_rows(w: Writer, name: str) -> View:
     """A value as rows [M, K] of f32 whose elements are neighbours."""
     view = w.view(name)

@@ -58,6 +58,8 @@ def flip(w: Writer, node: Node) -> View:
 def concat(w: Writer, node: Node) -> View:
     assert isinstance(node.op, Concat)
     axis = node.op.axis % node.output.type.rank
+    if (grown := _appended(w, node, axis)) is not None:
+        return grown
     to, start = result(w, node), dims.normal(0)
     for name in node.operands:
         view = w.view(name)
@@ -67,14 +69,34 @@ def concat(w: Writer, node: Node) -> View:
     return to
 
 
+def _appended(w: Writer, node: Node, axis: int) -> View | None:
+    """A state with more behind it, written in place; None where that is not what this is."""
+    first, *more = node.operands
+    state = w.state(first)
+    if state is None or state.grows != axis or not more:
+        return None
+    fed = dict(zip(w.graph.output_names, w.graph.outputs, strict=True))
+    if fed[state.output] != node.output.name:
+        return None
+    grown, start = state.view(node.output.type), w.view(first).shape[axis]
+    for name in more:
+        view = w.view(name)
+        w.copy(view, grown.part(axis, start, view.shape[axis]))
+        start = dims.normal(start + view.shape[axis])
+    return grown
+
+
 @lowers("scatter_slice")
 def scatter_slice(w: Writer, node: Node) -> View:
     op = node.op
     assert isinstance(op, ScatterSlice)
     x, y = w.view(given(w, node, 0)), w.view(given(w, node, 1))
     axis = op.axis % x.type.rank
-    to = result(w, node)
-    w.copy(x, to)
+    if w.state(given(w, node, 0)) and w.is_last_use(given(w, node, 0), node):
+        to = x  # the old state is not wanted any more
+    else:
+        to = result(w, node)
+        w.copy(x, to)
     w.copy(y, to.part(axis, op.start, y.shape[axis], op.step))
     return to
 

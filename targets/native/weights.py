@@ -70,7 +70,7 @@ class Weights:
             support = Support.NATIVE if dense else Support.DECODED
             for part, array in pack().items():
                 name = f"{key}/{part}"
-                self._add(constant, name, lambda a=array: Entry.of("", a), support, "")  # type: ignore[misc]
+                self._add(constant, name, lambda a=array: _packed_entry(a), support, "")  # type: ignore[misc]
                 names.append(name)
         return {n.removeprefix(f"{key}/"): self._storages[n] for n in names}
 
@@ -123,6 +123,13 @@ class Weights:
                 file, nbytes, support, self._encodings[constant], "; ".join(dict.fromkeys(reasons))
             )
         return made
+
+
+def _packed_entry(array: Array) -> Entry:
+    """An array of a packed layout: 16-bit words are bits of bf16, 32-bit ones of masks."""
+    if array.dtype == np.uint16:
+        return Entry("x", array, "bf16")
+    return Entry.of("x", array.view(np.int32) if array.dtype == np.uint32 else array)
 
 
 def _entry(tensor: torch.Tensor) -> Entry:

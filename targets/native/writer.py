@@ -15,6 +15,7 @@ from edgec.kernels.panel_packing import matrix_shape
 from edgec.patterns import Pattern
 from edgec.targets.native.sizes import greatest
 from edgec.targets.native.statements import Call, Comment, CopyState, Place, Statement
+from edgec.targets.native.states import State
 from edgec.targets.native.tables import BuildTable, Table
 from edgec.targets.native.views import Storage, View
 
@@ -44,10 +45,10 @@ class Writer:
     statements   appended by lowerings
     absorbed     results that another node's kernel stores
     deferred     elementwise nodes that their only user computes, by the name of their result
-    states       storage of each state's input, by name, in the instance's memory
+    states       by the name of their input
     """
 
-    def __init__(self, graph: Graph, weights: Weights, states: Mapping[str, Storage]) -> None:
+    def __init__(self, graph: Graph, weights: Weights, states: Mapping[str, State]) -> None:
         self.graph = graph
         self.weights = weights
         self.states = states
@@ -127,6 +128,16 @@ class Writer:
 
     def define(self, name: str, view: View) -> None:
         self.views[name] = view
+
+    def state(self, name: str) -> State | None:
+        """The state that an operand is, as it came in."""
+        return self.states.get(name)
+
+    def is_last_use(self, name: str, node: Node) -> bool:
+        """Whether no node behind `node` reads a value, nor one that was left to a later one."""
+        left = any(name in n.operands for n in self.deferred.values())
+        users = self.users_of(name)
+        return name not in self.graph.outputs and users[-1] is node and not left
 
     # -------------------------------------------------------------- statements
     def comment(self, text: str) -> None:
