@@ -183,10 +183,11 @@ edgec_status golden_open(golden_file *self, const edgec_model *model, const char
   memset(self, 0, sizeof *self);
   edgec_status status = edgec_file_map(&self->file, path, error);
   if (status) return status;
+  const char *shown = edgec_shown_path(path);
   status = edgec_container_open(&self->container, self->file.bytes, self->file.size,
-                                EDGEC_KIND_CALLS, 1, path, error);
+                                EDGEC_KIND_CALLS, 1, shown, error);
   if (status) return status;
-  return read_calls(self, model, path, error);
+  return read_calls(self, model, shown, error);
 }
 
 void golden_close(golden_file *self, const edgec_model *model) {

@@ -134,7 +134,8 @@ static edgec_status write_file(writing *self, const char *path, char *error) {
     failed |= fclose(file);
   }
   if (!failed) return EDGEC_OK;
-  return edgec_explain(error, EDGEC_CANNOT_OPEN, "[%s] cannot write it: error %d", path, errno);
+  return edgec_explain(error, EDGEC_CANNOT_OPEN, "[%s] cannot write it: error %d",
+                       edgec_shown_path(path), errno);
 }
 
 edgec_status outputs_write(const char *path, const edgec_model *model, const golden_file *golden,

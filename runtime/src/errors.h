@@ -10,4 +10,7 @@ __attribute__((format(printf, 3, 4)))
 #endif
 edgec_status edgec_explain(char *error, edgec_status status, const char *format, ...);
 
+/* The end of a path: as much as leaves room for the reason behind it. */
+const char *edgec_shown_path(const char *path);
+
 #endif

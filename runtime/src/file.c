@@ -11,7 +11,8 @@
 edgec_status edgec_file_map(edgec_file *self, const char *path, char *error) {
   (void)self;
   return edgec_explain(error, EDGEC_CANNOT_OPEN,
-                       "[%s] got a path; this build has no files; pass options.weights", path);
+                       "[%s] got a path; this build has no files; pass options.weights",
+                       edgec_shown_path(path));
 }
 
 void edgec_file_unmap(edgec_file *self) { (void)self; }
@@ -30,21 +31,24 @@ static edgec_status cannot(const char *path, const char *what, char *error) {
 #error "strerror_r is GNU's with _GNU_SOURCE"
 #endif
   (void)!strerror_r(errno, reason, sizeof reason);
-  return edgec_explain(error, EDGEC_CANNOT_OPEN, "[%s] cannot %s: %s", path, what, reason);
+  return edgec_explain(error, EDGEC_CANNOT_OPEN, "[%s] cannot %s: %s", edgec_shown_path(path), what,
+                       reason);
 }
 
 static edgec_status map(edgec_file *self, int descriptor, const char *path, char *error) {
   struct stat about;
   if (fstat(descriptor, &about)) return cannot(path, "read its size", error);
   if (!S_ISREG(about.st_mode)) {
-    return edgec_explain(error, EDGEC_CANNOT_OPEN, "[%s] got no regular file; need a file", path);
+    return edgec_explain(error, EDGEC_CANNOT_OPEN, "[%s] got no regular file; need a file",
+                         edgec_shown_path(path));
   }
   if (about.st_size == 0) { /* nothing can be mapped */
-    return edgec_explain(error, EDGEC_TRUNCATED, "[%s] got an empty file", path);
+    return edgec_explain(error, EDGEC_TRUNCATED, "[%s] got an empty file", edgec_shown_path(path));
   }
   uint64_t size = (uint64_t)about.st_size;
   if (size > SIZE_MAX) {
-    return edgec_explain(error, EDGEC_OUT_OF_MEMORY, "[%s] does not fit into memory", path);
+    return edgec_explain(error, EDGEC_OUT_OF_MEMORY, "[%s] does not fit into memory",
+                         edgec_shown_path(path));
   }
   void *bytes = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, descriptor, 0);
   if (bytes == MAP_FAILED) return cannot(path, "map it", error);

@@ -77,3 +77,10 @@ edgec_status edgec_explain(char *error, edgec_status status, const char *format,
   }
   return status;
 }
+
+enum { SHOWN_BYTES = 100 };
+
+const char *edgec_shown_path(const char *path) {
+  size_t length = strlen(path);
+  return length <= SHOWN_BYTES ? path : path + length - SHOWN_BYTES;
+}

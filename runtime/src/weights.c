@@ -17,7 +17,7 @@ static edgec_status check_model(const edgec_instance *self, const char *file, ch
 
 edgec_status edgec_open_weights(edgec_instance *self, const char *path,
                                 const edgec_options *options, char *error) {
-  const char *file = path ? path : "options.weights";
+  const char *file = path ? edgec_shown_path(path) : "options.weights";
   const void *bytes = options->weights;
   uint64_t size = options->weights_size;
   if (!bytes) {

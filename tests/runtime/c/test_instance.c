@@ -84,6 +84,14 @@ static void refuses_weights_of_others(void) {
   expect_refused(EDGEC_OTHER_MODEL, "need those", &bigger, weights, &quick);
 }
 
+/* The reason stands behind the path, and has to be there for any path. */
+static void shortens_long_paths(void) {
+  char path[600] = "";
+  for (int i = 0; i < 59; i++) strcat(path, "/a_folder_");
+  expect_refused(EDGEC_CANNOT_OPEN, "/a_folder_] cannot open it: No such file", edgec_model_of(),
+                 path, NULL);
+}
+
 static unsigned char *load(const char *path, size_t *size) {
   FILE *file = fopen(path, "rb");
   unsigned char *bytes = aligned_alloc(64, 1 << 16);
@@ -291,6 +299,7 @@ int main(int count, char **words) {
   RUN(refuses_bad_options);
   RUN(refuses_models_that_cannot_run);
   RUN(refuses_weights_of_others);
+  RUN(shortens_long_paths);
   RUN(takes_weights_from_memory);
   RUN(computes);
   RUN(refuses_bad_calls);
