@@ -26,6 +26,16 @@ UNROLL = 4
 COLUMNS = 64
 
 
+def held(body: Body, value: Any) -> Any:
+    """A name for an int32 that TVM's simplifier does not look through.
+
+    Chains of minima and quotients that are expanded into each other take it seconds to minutes.
+    """
+    slot = body.registers((1,), "int32")
+    body.store(slot, value, 0)
+    return body.let(slot[0])
+
+
 def each(body: Body, count: Any, element: Element) -> None:
     """element(i) for 0 <= i < count."""
     lanes = body.isa.lanes
