@@ -19,7 +19,7 @@ from edgec.kernels.panels import DEPTH, F32, Panels
 from edgec.kernels.patches import Block, Patches, Windows
 from edgec.kernels.products import Element, Product
 from edgec.kernels.steps import Epilogue
-from edgec.kernels.tiles import PANEL
+from edgec.kernels.tiles import PANEL, Blocking
 from edgec.kernels.tuning import blocking_of
 
 #: Panels of weights, of 32 channels each, that share one packed panel of patches.
@@ -39,6 +39,7 @@ class Conv(Kernel):
                bias f32[n] where `bias`, e1, e2, ...: operands of the epilogue, "full" ones as y,
                "column" ones f32[n], "row" ones f32[od * oh * ow]; y [batch, n, od, oh, ow]
     Sizes      batch, c, xd, xh, xw, n, od, oh, ow; groups where grouped
+    blocking   tiles to use instead of the tuned ones
     Items      batch * ceil(od oh ow / 32) * ceil(n / 128), or of ceil(n / 32) where grouped
     """
 
@@ -49,6 +50,7 @@ class Conv(Kernel):
     bias: bool = True
     epilogue: Epilogue = PLAIN
     grouped: bool = False
+    blocking: Blocking | None = None
 
     def parameters(self) -> tuple[Pointer | Size, ...]:
         bias = (Pointer("bias"),) if self.bias else ()
@@ -194,7 +196,7 @@ class _Item:
         body = self.body
         sums = body.workspace((self.conv.together * PANEL, PANEL))
         patches = body.workspace((DEPTH, PANEL), at=_SUMS)
-        blocking = blocking_of(self.conv.family, self.isa)
+        blocking = self.conv.blocking or blocking_of(self.conv.family, self.isa)
         product = Product(
             body,
             blocking,

@@ -63,6 +63,11 @@ class Linear(Kernel):
     def workspace_bytes(self, isa: InstructionSet) -> int:
         return 4 * (_SUMS + (0 if self.weight == F32 else SCRATCH))
 
+    @property
+    def _tuned(self) -> str:
+        """Name in the tuning database: panels that were just decoded are in the L1 cache."""
+        return self.family if self.weight == F32 else f"{self.family}_decoded"
+
     def emit(self, body: Body, isa: InstructionSet) -> None:
         m, n = body["m"], body["n"]
         blocks = body.held((m + ROWS - 1) // ROWS)
@@ -79,7 +84,7 @@ class Linear(Kernel):
                 sums=body.workspace((ROWS, PANEL)),
             )
             block.start("bias" if self.bias else None)
-            blocking = self.blocking or blocking_of(self.family, isa)
+            blocking = self.blocking or blocking_of(self._tuned, isa)
             if self.weight == F32:
                 block.add_f32(blocking)
             else:

@@ -15,7 +15,7 @@ from edgec.kernels.elementwise import computed_in, from_storage, storage, to_sto
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.products import Product
-from edgec.kernels.tiles import PANEL, ROWS
+from edgec.kernels.tiles import PANEL, ROWS, Blocking
 from edgec.kernels.tuning import blocking_of
 from edgec.kernels.vectors import load, store, transpose
 
@@ -61,6 +61,7 @@ class Matmul(Kernel):
     Sizes       m, n, k, a_row, a_col, b_row, y_row; for each leading axis i extent{i}, a_axis{i},
                 b_axis{i}, y_axis{i}: its extent and strides, 0 where an operand is broadcast
     Items       the product of all extents * ceil(n/32) * ceil(m/ROWS)
+    blocking    tiles to use instead of the tuned ones
 
     b is packed in panels of the workspace, part by part, for each item.
     """
@@ -69,6 +70,7 @@ class Matmul(Kernel):
 
     batch: int = 1
     transposed: bool = False
+    blocking: Blocking | None = None
 
     def parameters(self) -> tuple[Pointer | Size, ...]:
         return (Pointer("a"), Pointer("b"), Pointer("y", output=True), *_sizes(self.batch))
@@ -116,7 +118,7 @@ class Matmul(Kernel):
         def right(i: Any, c: Any) -> Any:
             return packed[i, c]
 
-        blocking = blocking_of(self.family, isa)
+        blocking = self.blocking or blocking_of(self.family, isa)
         Product(body, blocking, isa.lanes, left, right, sums).emit(rows, depth)
 
     def _pack(
