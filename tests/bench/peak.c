@@ -10,15 +10,14 @@ static double cpu_seconds(void) {
 
 #define STEP(op, i) op " %%zmm30, %%zmm31, %%zmm" #i "\n\t"
 #define CLEAR(i) "vpxord %%zmm" #i ", %%zmm" #i ", %%zmm" #i "\n\t"
-/* clang-format off: it moves these lines with each run */
-#define STEPS(op)                                                                                 \
-  STEP(op, 0)                                                                                     \
-  STEP(op, 1) STEP(op, 2) STEP(op, 3) STEP(op, 4) STEP(op, 5) STEP(op, 6) STEP(op, 7) STEP(op, 8) \
-      STEP(op, 9) STEP(op, 10) STEP(op, 11)
-#define CLEARS                                                                               \
-  CLEAR(0)                                                                                   \
-  CLEAR(1) CLEAR(2) CLEAR(3) CLEAR(4) CLEAR(5) CLEAR(6) CLEAR(7) CLEAR(8) CLEAR(9) CLEAR(10) \
-      CLEAR(11) CLEAR(30) CLEAR(31)
+/* clang-format moves these lines with each run. */
+/* clang-format off */
+#define STEPS(op)                                                                \
+  STEP(op, 0) STEP(op, 1) STEP(op, 2) STEP(op, 3) STEP(op, 4) STEP(op, 5)        \
+  STEP(op, 6) STEP(op, 7) STEP(op, 8) STEP(op, 9) STEP(op, 10) STEP(op, 11)
+#define CLEARS                                                                   \
+  CLEAR(0) CLEAR(1) CLEAR(2) CLEAR(3) CLEAR(4) CLEAR(5) CLEAR(6) CLEAR(7)        \
+  CLEAR(8) CLEAR(9) CLEAR(10) CLEAR(11) CLEAR(30) CLEAR(31)
 /* clang-format on */
 #define CLOBBERS                                                                           \
   "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10", \
