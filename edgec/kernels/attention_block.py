@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +31,7 @@ from edgec.kernels.attention_tiles import BLOCK, HIDDEN, attention_tiles, scratc
 from edgec.kernels.body import Body
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.scalars import exp2
-from edgec.kernels.vectors import load, spread, store, transpose, widths
+from edgec.kernels.vectors import fold, load, spread, store, transpose, widths
 
 START, LOWEST = -2e38, -1e38
 LOG2E = math.log2(math.e)
@@ -56,12 +55,28 @@ class Start:
     """Where the accumulators of S^T begin, instead of at zero.
 
     buffer, at   [keys, BLOCK] floats from element `at` on
-    when         None for always
     """
 
     buffer: Any
     at: Any
-    when: Any = None
+
+
+@dataclass(frozen=True)
+class Spans:
+    """For each query the first key that it sees and the one behind the last: i32[BLOCK] each.
+
+    What lies outside of them is left out: half of a block on the edge of a window.
+    """
+
+    first: Any
+    last: Any
+    keys: Any
+
+    def of(self, body: Body, at: Any, count: int, step: int) -> tuple[Any, Any]:
+        """The union of the spans of queries [at, at + count), as whole steps of keys."""
+        first = body.let(fold(self.first, at, count, T.min) // step * step)
+        last = (fold(self.last, at, count, T.max) + (step - 1)) // step * step
+        return first, body.let(T.max(T.min(last, self.keys), first))
 
 
 @dataclass(frozen=True)
@@ -138,9 +153,39 @@ class QueryBlock:
             store(self.queries, vector, (d + i) * BLOCK + column, width)
 
     # ------------------------------------------------------------------ 1. and 2. P
-    def weigh(self, k: Any, row: Rows, keys: Any, start: Start | None = None) -> None:
-        """P of the keys [0, keys) of a block, the new maxima, sums and alpha."""
+    def find_spans(self, start: Start, keys: Any) -> Spans:
+        """Of the pairs that `start` does not hide."""
+        body, lanes = self.body, self.lanes
+        spans = Spans(body.registers((BLOCK,), "int32"), body.registers((BLOCK,), "int32"), keys)
+        with body.loop(0, self.vectors) as w:
+            first, last = (body.registers((lanes,), "int32") for _ in range(2))
+            store(first, spread(keys, lanes), 0, lanes)
+            store(last, spread(body.i32(0), lanes), 0, lanes)
+            with body.loop(0, keys) as j:
+                value = load(start.buffer, start.at + j * BLOCK + w * lanes, lanes)
+                seen = value > spread(body.f32(START), lanes)
+                least = T.min(load(first, 0, lanes), spread(j, lanes))
+                store(first, T.Select(seen, least, load(first, 0, lanes)), 0, lanes)
+                store(last, T.Select(seen, spread(j + 1, lanes), load(last, 0, lanes)), 0, lanes)
+            store(spans.first, load(first, 0, lanes), w * lanes, lanes)
+            store(spans.last, load(last, 0, lanes), w * lanes, lanes)
+        return spans
+
+    def weigh(
+        self,
+        k: Any,
+        row: Rows,
+        keys: Any,
+        start: Start | None = None,
+        spans: Spans | None = None,
+    ) -> None:
+        """P of the keys [0, keys) of a block, or of `spans`; the new maxima, sums and alpha."""
         body, tiles = self.body, self.tiles
+        if spans is not None:
+            with body.loop(0, self.vectors) as w:
+                seen = spans.of(body, w * self.lanes, self.lanes, tiles.unroll)
+                self._panel(k, row, keys, start, w * self.lanes, 1, tiles.single_keys, seen)
+            return
         several = tiles.query_vectors
         panels = body.let(self.vectors // several)
         with body.loop(0, panels) as p:
@@ -150,16 +195,26 @@ class QueryBlock:
                 self._panel(k, row, keys, start, w * self.lanes, 1, tiles.single_keys)
 
     def _panel(
-        self, k: Any, row: Rows, keys: Any, start: Start | None, column: Any, count: int, step: int
+        self,
+        k: Any,
+        row: Rows,
+        keys: Any,
+        start: Start | None,
+        column: Any,
+        count: int,
+        step: int,
+        span: tuple[Any, Any] | None = None,
     ) -> None:
+        """`count` vectors of queries from `column` on, against `span` or all keys."""
         body, lanes = self.body, self.lanes
+        first, last = span or (0, keys)
         highest = body.registers((count * lanes,))
         for w in range(count):
             store(highest, load(self.highest, column + w * lanes, lanes), w * lanes, lanes)
-        with body.loop(0, (keys + (step - 1)) // step) as t:
+        with body.loop(first // step, (last + (step - 1)) // step) as t:
             tile = _Tile(t * step, step, column, count)
             self._scores(k, row, keys, start, tile, highest)
-        self._softmax(keys, column, count, highest)
+        self._softmax(first, last, column, count, highest)
 
     def _scores(
         self, k: Any, row: Rows, keys: Any, start: Start | None, tile: _Tile, highest: Any
@@ -192,19 +247,15 @@ class QueryBlock:
 
     def _start(self, acc: Any, start: Start | None, existing: list[Any], tile: _Tile) -> None:
         """What the accumulators begin with."""
-        lanes, places = self.lanes, tile.places(self.lanes)
-        if start is None or start.when is not None:
-            for _, _, to in places:
-                store(acc, spread(self.body.f32(0), lanes), to, lanes)
-        if start is None:
-            return
-        always = nullcontext() if start.when is None else self.body.when(start.when)
-        with always:
-            for r, w, to in places:
+        lanes = self.lanes
+        for r, w, to in tile.places(lanes):
+            value = spread(self.body.f32(0), lanes)
+            if start is not None:
                 at = start.at + existing[r] * BLOCK + tile.column + w * lanes
-                store(acc, load(start.buffer, at, lanes), to, lanes)
+                value = load(start.buffer, at, lanes)
+            store(acc, value, to, lanes)
 
-    def _softmax(self, keys: Any, column: Any, count: int, highest: Any) -> None:
+    def _softmax(self, first: Any, last: Any, column: Any, count: int, highest: Any) -> None:
         body, lanes = self.body, self.lanes
         total = body.registers((count * lanes,))
         for w in range(count):
@@ -218,7 +269,7 @@ class QueryBlock:
             with body.vector(lanes) as lane:
                 at = w * lanes + lane
                 body.store(self.highest, highest[at], column + at)
-        with body.loop(0, keys) as j:
+        with body.loop(first, last) as j:
             for w in range(count):
                 weight = body.registers((lanes,))
                 with body.vector(lanes) as lane:
@@ -235,21 +286,23 @@ class QueryBlock:
             store(self.total, load(total, w * lanes, lanes), column + w * lanes, lanes)
 
     # ------------------------------------------------------------------ 3. O
-    def gather(self, v: Any, row: Rows, keys: Any) -> None:
-        """O = diag(alpha) O + P V over the keys [0, keys) of a block."""
+    def gather(self, v: Any, row: Rows, keys: Any, spans: Spans | None = None) -> None:
+        """O = diag(alpha) O + P V over the keys [0, keys) of a block, or over `spans`."""
         body, lanes, most = self.body, self.lanes, self.tiles.value_vectors
         groups = self.value_dim // lanes // most
         if groups:
             with body.loop(0, groups) as g:
-                self._values(v, row, keys, g * (most * lanes), [lanes] * most)
+                self._values(v, row, keys, spans, g * (most * lanes), [lanes] * most)
         done = groups * most * lanes
         rest = widths(self.value_dim - done, lanes)
         while rest:
             cut, rest = rest[:most], rest[most:]
-            self._values(v, row, keys, done, cut)
+            self._values(v, row, keys, spans, done, cut)
             done += sum(cut)
 
-    def _values(self, v: Any, row: Rows, keys: Any, d: Any, cut: list[int]) -> None:
+    def _values(
+        self, v: Any, row: Rows, keys: Any, spans: Spans | None, d: Any, cut: list[int]
+    ) -> None:
         """Columns of V from d on, as vectors of the widths `cut`."""
         body, queries, unroll = self.body, self.tiles.queries, self.tiles.unroll
         starts = [sum(cut[:i]) for i in range(len(cut))]
@@ -273,10 +326,12 @@ class QueryBlock:
                         at = places[r, i]
                         store(acc, load(acc, at, n) + spread(weight, n) * values[i], at, n)
 
-            with body.loop(0, keys // unroll) as outer:
+            first, last = spans.of(body, tile * queries, queries, unroll) if spans else (0, keys)
+            whole = body.let((last - first) // unroll)
+            with body.loop(0, whole) as outer:
                 for inner in range(unroll):
-                    add(outer * unroll + inner)
-            with body.loop(keys // unroll * unroll, keys) as j:
+                    add(first + outer * unroll + inner)
+            with body.loop(first + whole * unroll, last) as j:
                 add(j)
             for r, i, at, n in flat:
                 to = (tile * queries + r) * self.row + d + at

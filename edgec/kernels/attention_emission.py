@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tvm import tirx
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import truncmod
 
-from edgec.kernels.attention_block import QueryBlock, Start
+from edgec.kernels.attention_block import QueryBlock, Spans, Start
 from edgec.kernels.attention_mask import MaskBlock, MaskType, hide_later
 from edgec.kernels.attention_operands import Item, item_of
 from edgec.kernels.attention_tiles import BLOCK
@@ -63,7 +63,7 @@ def start_item(
     block = QueryBlock(body, isa, head_dim, value_dim)
     if order is not None:
         buffer, period = order
-        order = buffer, body.let(truncmod(item.head, period) * body["queries"])
+        order = buffer, body.let(tirx.truncmod(item.head, period) * body["queries"])
     work = Work(body, item, block, order)
     q = body.buffer("q")
     block.begin(q, lambda i: work.row("q", item.first + i), item.rows, body["scale"])
@@ -71,40 +71,52 @@ def start_item(
 
 
 def attend(work: Work, visit: Visit) -> None:
+    """All of a visit: what is hidden, then the two products."""
     body, item, block = work.body, work.item, work.block
     base = body.let(visit.kb * BLOCK)
     keys = body.let(T.min(BLOCK, body["keys"] - base))
-    start = None
-    seen = None
     if visit.mask:
-        at = item.batch * body["m_batch"] + item.head * body["m_head"]
-        mask = MaskBlock(
-            body.let(at),
-            lambda i: work.position(item.first + i),
-            lambda j: work.position(base + j),
-            contiguous=work.order is None,
-        )
-        seen = mask.fill(body, block, visit.mask, keys)
-        start = Start(block.scores, 0)
-    if visit.causal:
-        reaches = base + (BLOCK - 1) > item.first
+        _attend_masked(work, visit, base, keys)
+    elif visit.bias is not None:
+        tile = Start(visit.bias, visit.tile * (BLOCK * BLOCK))
+        with body.when(visit.tile >= 0):
+            _products(work, base, keys, tile, block.find_spans(tile, keys))
+        with body.when(visit.tile < 0):
+            _products(work, base, keys)
+    elif visit.causal:
+        reaches = body.let(base + (BLOCK - 1) > item.first)
         with body.when(reaches):
-            hide_later(body, block, base - item.first, keys, filled=bool(visit.mask))
-        start = start or Start(block.scores, 0, reaches)
-    if visit.bias is not None:
-        tile = Start(visit.bias, visit.tile * (BLOCK * BLOCK), visit.tile >= 0)
-        if start is not None:
-            with body.when(visit.tile >= 0):
-                block.add_tile(tile, keys)
-        else:
-            start = tile
-
-    def products() -> None:
-        block.weigh(body.buffer("k"), lambda j: work.row("k", base + j), keys, start)
-        block.gather(body.buffer("v"), lambda j: work.row("v", base + j), keys)
-
-    if seen is None:
-        products()
+            hide_later(body, block, base - item.first, keys, filled=False)
+            hidden = Start(block.scores, 0)
+            _products(work, base, keys, hidden, block.find_spans(hidden, keys))
+        with body.when(tirx.Not(reaches)):
+            _products(work, base, keys)
     else:
-        with body.when(seen):
-            products()
+        _products(work, base, keys)
+
+
+def _attend_masked(work: Work, visit: Visit, base: Any, keys: Any) -> None:
+    """The scores begin with the mask, and what is hidden otherwise is added to it."""
+    body, item, block = work.body, work.item, work.block
+    mask = MaskBlock(
+        body.let(item.batch * body["m_batch"] + item.head * body["m_head"]),
+        lambda i: work.position(item.first + i),
+        lambda j: work.position(base + j),
+        contiguous=work.order is None,
+    )
+    with body.when(mask.fill(body, block, visit.mask, keys)):
+        if visit.causal:
+            with body.when(base + (BLOCK - 1) > item.first):
+                hide_later(body, block, base - item.first, keys, filled=True)
+        if visit.bias is not None:
+            with body.when(visit.tile >= 0):
+                block.add_tile(Start(visit.bias, visit.tile * (BLOCK * BLOCK)), keys)
+        _products(work, base, keys, Start(block.scores, 0))
+
+
+def _products(
+    work: Work, base: Any, keys: Any, start: Start | None = None, spans: Spans | None = None
+) -> None:
+    body, block = work.body, work.block
+    block.weigh(body.buffer("k"), lambda j: work.row("k", base + j), keys, start, spans)
+    block.gather(body.buffer("v"), lambda j: work.row("v", base + j), keys, spans)

@@ -72,7 +72,8 @@ class Row:
 
     ms        median CPU milliseconds by candidate; "edgec" is the kernel
     ratio     time of each other candidate over the kernel's
-    gflops    of the kernel, visited blocks counted in full
+    gflops    of the kernel, visited blocks counted in full (though of those that are seen in part
+              some is left out)
     peak      GFLOP/s of the core in the same turns, None where it cannot be measured
     error     greatest difference to SDPA with the same mask
     """
