@@ -13,6 +13,7 @@ from edgec.targets.native import (  # noqa: F401  - importing a module registers
     lower_linear,
     lower_movement,
     lower_normalize,
+    lower_pool,
     lower_recurrent,
     lower_reduce,
 )
