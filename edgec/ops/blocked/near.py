@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import sympy
-import torch
 
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.ops.blocked.layout import Layout, Piece, joined
-from edgec.ops.blocked.predicates import INTEGER, Tokens, chosen_blocks, whole
+from edgec.ops.blocked.predicates import INTEGER, Tokens, chosen_blocks, sees, whole
 from edgec.ops.indexing import size_value
 from edgec.patterns import BlockLocal, Global, RandomBlocks, Window
 from edgec.patterns.pattern import Part
@@ -86,15 +85,14 @@ class Around(Piece):
         return joined(b, shifted, axis + 1) if len(shifted) > 1 else x
 
     def shown(self, b: Builder, causal: bool) -> Value | None:
-        start = self.before * self.size  # a multiple of the size: positions are not negative
-        i = np.arange(start, start + self.size)[:, None]
-        j = np.arange(int(self.count))[None, :]
-        seen = np.zeros((self.size, j.size), dtype=np.bool_)
-        for part in self.parts:
-            seen |= part.visible(i, j, start + j.size)
-        if causal:
-            seen &= j <= i
-        return b.constant(torch.from_numpy(seen), "band")
+        # places within a group; they start at a multiple of the size, as those of a token do
+        start, count = self.before * self.size, int(self.count)
+        i = b.reshape(b.iota(size=self.size, start=start), shape=(self.size, 1))
+        j = b.reshape(b.iota(size=count), shape=(1, count))
+        seen = [sees(b, part, i, j, self.tokens, axes=2) for part in self.parts]
+        band = functools.reduce(b.logical_or, seen)
+        made: Value = b.logical_and(band, b.le(j, i)) if causal else band
+        return made
 
 
 @dataclass(frozen=True)
