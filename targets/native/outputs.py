@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgec.errors import UnsupportedError
 from edgec.runtime.sources import INCLUDE
+from edgec.targets.native import webassembly
 from edgec.targets.native.libraries import ModelCode, write_shared, write_static
 from edgec.targets.native.platforms import Platform
 
@@ -35,9 +36,17 @@ def write_outputs(
     for platform in platforms:
         if "shared" in outputs and platform.library:
             files.append(write_shared(code, platform, folder))
+            if platform.triple == webassembly.TRIPLE:
+                files.append(_write_loader(code, files[-1], folder))
         if "static" in outputs and platform.archive:
             files.append(write_static(code, platform, folder))
     return files
+
+
+def _write_loader(code: ModelCode, wasm: str, folder: Path) -> str:
+    """NAME.mjs, which loads the WebAssembly module `wasm`."""
+    (folder / f"{code.name}.mjs").write_text(webassembly.javascript(code.name, wasm))
+    return f"{code.name}.mjs"
 
 
 def _write_headers(code: ModelCode, folder: Path) -> list[str]:

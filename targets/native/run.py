@@ -1,10 +1,11 @@
-"""Execution of a native model on this machine, through its C interface."""
+"""Execution of a native model on this machine: its own library, or another's under an emulator."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,30 +13,62 @@ import torch
 from edgec.errors import FormatError, UnsupportedError, ValidationError
 from edgec.interpreter import check_inputs
 from edgec.ir import DType
+from edgec.runtime.arguments import Array
 from edgec.runtime.container_reader import read_container
 from edgec.runtime.model import Model
 from edgec.target import Signature
+from edgec.targets.native import emulated, webassembly
 from edgec.targets.native.files import ABOUT
 from edgec.targets.native.toolchain import host_triple
 
 AGAIN = "emit the model again"
 
 
-class NativeExecutable:
-    """A folder with one model, opened for this machine's own triple."""
+class Machine(Protocol):
+    """Something that executes a library."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
+    def run(
+        self, signature: Signature, dims: Mapping[str, int], inputs: Sequence[Array]
+    ) -> list[Array]:
+        """Call a function with all inputs; all outputs, those that are states too."""
+
+
+class Here:
+    """This machine's own library, in this process."""
+
+    def __init__(self, library: Path, weights: Path, threads: int = 1) -> None:
+        self.model = Model(library, weights, threads)
+
+    def run(
+        self, signature: Signature, dims: Mapping[str, int], inputs: Sequence[Array]
+    ) -> list[Array]:
+        return self.model.run(signature.name, dims, inputs, keep_states=False)
+
+
+#: What executes libraries of other platforms, in the order in which they are tried.
+MACHINES: dict[str, Callable[[Path, Path, int], Machine]] = {
+    emulated.TRIPLE: emulated.Emulated,
+    webassembly.TRIPLE: webassembly.Node,
+}
+
+
+class NativeExecutable:
+    """A folder with one model, opened for this machine's own triple, or else for one of the others
+    that can be executed here.
+
+    triple     of the library that executes
+    functions  by name
+    """
+
+    def __init__(self, folder: Path, threads: int = 1, triple: str = "") -> None:
         weights = sorted(folder.glob("*.weights"))
         if len(weights) != 1:
             got = f"{len(weights)} files called *.weights"
             raise FormatError(str(folder), got, "exactly one", AGAIN)
         self.functions = _signatures(weights[0])
-        libraries = sorted(folder.glob(f"lib/{host_triple()}/lib*.so"))
-        if len(libraries) != 1:
-            there = ", ".join(p.name for p in sorted(folder.glob("lib/*"))) or "none"
-            need = f"a library for {host_triple()}; there are: {there}"
-            raise UnsupportedError("native", str(folder), need, "emit for this triple too")
-        self.model = Model(libraries[0], weights[0], threads)
+        self.triple, library = _choose(folder, triple)
+        machine = Here if self.triple == host_triple() else MACHINES[self.triple]
+        self.machine = machine(library, weights[0], threads)
 
     def run(self, function: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Execute a function. Raises ValidationError for inputs that do not fit its signature."""
@@ -46,7 +79,7 @@ class NativeExecutable:
         tensors = check_inputs(graph, inputs)
         env = graph.bind(tuple(t.shape) for t in tensors)
         arrays = [_to_numpy(t) for t in tensors]
-        made = self.model.run(function, {n: env[n] for n in graph.dims}, arrays, keep_states=False)
+        made = self.machine.run(signature, {n: env[n] for n in graph.dims}, arrays)
         return [_to_torch(a, v.type.dtype) for a, v in zip(made, signature.outputs, strict=True)]
 
     def values(
@@ -64,6 +97,19 @@ class NativeExecutable:
         if missing := [n for n in names or () if n not in results]:
             raise ValidationError(function, ", ".join(missing), f"one of {', '.join(results)}")
         return {n: results[n] for n in names} if names is not None else results
+
+
+def _choose(folder: Path, wanted: str) -> tuple[str, Path]:
+    """The triple to execute and its library: this machine's own before those of others."""
+    there = {p.parent.name: p for p in sorted(folder.glob("lib/*/*")) if p.suffix != ".a"}
+    known = [t for t in (host_triple(), *MACHINES) if t in there]
+    chosen = wanted or next(iter(known), "")
+    if chosen not in known:
+        got = f"libraries for {', '.join(there) or 'no platform'}"
+        need = wanted or f"one for {', '.join(dict.fromkeys((host_triple(), *MACHINES)))}"
+        do = 'emit for this machine too, with outputs=["shared"]'
+        raise UnsupportedError("native", got, need, do)
+    return chosen, there[chosen]
 
 
 def _signatures(path: Path) -> dict[str, Signature]:

@@ -20,7 +20,7 @@ from edgec.kernels.building import cache_folder
 from edgec.targets.native.platforms import PLATFORMS
 
 #: Of every C file.
-FLAGS = ("-std=c11", "-O2", "-ffunction-sections", "-fdata-sections", "-fno-ident")
+FLAGS = ("-std=c11", "-O2", "-g0", "-ffunction-sections", "-fdata-sections", "-fno-ident")
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,23 @@ class Toolchain:
     archiver: tuple[str, ...]
     version: str
 
-    def run(self, *arguments: str | Path) -> None:
-        """Compile or link. Raises BuildError with the compiler's own words."""
-        self._run(self.command, arguments)
+    def run(self, *arguments: str | Path, folder: Path | None = None) -> None:
+        """Compile or link, in a folder. Raises BuildError with the compiler's own words."""
+        self._run(self.command, arguments, folder)
 
     def archive(self, made: Path, members: Sequence[Path]) -> None:
         """A static library: no times, no owners, an index."""
         made.unlink(missing_ok=True)
         self._run(self.archiver, ("rcsD", made, *members))
 
-    def _run(self, command: tuple[str, ...], arguments: Sequence[str | Path]) -> None:
-        made = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+    def _run(
+        self,
+        command: tuple[str, ...],
+        arguments: Sequence[str | Path],
+        folder: Path | None = None,
+    ) -> None:
+        words = [*command, *map(str, arguments)]
+        made = subprocess.run(words, capture_output=True, text=True, cwd=folder)
         if made.returncode:
             said = (made.stderr or made.stdout).strip()[:2000]
             raise BuildError(f"native, {self.triple}", said, "C that compiles", "this is a bug")
@@ -64,7 +70,8 @@ class Toolchain:
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 object_ = Path(place) / "made.o"
                 options = [*FLAGS, *flags, *(f"-I{i}" for i in includes)]
-                self.run(*options, "-c", source, "-o", object_)
+                # clang writes the name of the file into the object as it was given.
+                self.run(*options, "-c", source.name, "-o", object_, folder=source.parent)
                 object_.replace(made)
         return made
 
