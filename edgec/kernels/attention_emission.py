@@ -8,9 +8,10 @@ from typing import Any
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from edgec.kernels.attention_block import QueryBlock, Spans, Start
+from edgec.kernels.attention_block import QueryBlock
 from edgec.kernels.attention_mask import MaskBlock, MaskType, hide_later
 from edgec.kernels.attention_operands import Item, item_of
+from edgec.kernels.attention_scratch import Spans, Start
 from edgec.kernels.attention_tiles import BLOCK
 from edgec.kernels.body import Body
 from edgec.kernels.instruction_sets import InstructionSet

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import tvm
 from tvm.script.ir_builder import tirx as T
 
-from edgec.kernels.attention_block import START, QueryBlock, mask_value
-from edgec.kernels.attention_tiles import HIDDEN
+from edgec.kernels.attention_scratch import Scratch
+from edgec.kernels.attention_tiles import HIDDEN, LOG2E, LOWEST, START
 from edgec.kernels.body import Body
 from edgec.kernels.kernel import Pointer, Size
 from edgec.kernels.vectors import load, spread, store, transpose
@@ -30,6 +31,16 @@ def mask_sizes(dtype: MaskType) -> tuple[Size, ...]:
     return tuple(map(Size, STRIDES)) if dtype else ()
 
 
+def mask_value(element: Any, dtype: str, lanes: int) -> Any:
+    """What an element of a mask adds to a score in base 2."""
+    if dtype == "uint8":
+        seen = element != spread(tvm.tirx.const(0, "uint8"), lanes)
+        return T.Select(seen, spread(Body.f32(0), lanes), spread(Body.f32(HIDDEN), lanes))
+    scaled = T.max(element * spread(Body.f32(LOG2E), lanes), spread(Body.f32(LOWEST), lanes))
+    finite = element >= spread(Body.f32(-3.4028234663852886e38), lanes)
+    return T.Select(finite, scaled, spread(Body.f32(HIDDEN), lanes))
+
+
 @dataclass(frozen=True)
 class MaskBlock:
     """The mask of one block of queries and keys.
@@ -44,7 +55,7 @@ class MaskBlock:
     key: Callable[[Any], Any]
     contiguous: bool = True
 
-    def fill(self, body: Body, block: QueryBlock, dtype: MaskType, keys: Any) -> Any:
+    def fill(self, body: Body, block: Scratch, dtype: MaskType, keys: Any) -> Any:
         """Write the mask into the scores; a condition that is false where no query sees a key."""
         mask = body.buffer("mask")
         kind = "uint8" if dtype == "bool" else dtype
@@ -67,7 +78,7 @@ class MaskBlock:
             self._single(body, block, mask, kind, done, keys)
         return highest[0] > body.f32(START)
 
-    def _transposed(self, body: Body, block: QueryBlock, mask: Any, kind: str, keys: Any) -> None:
+    def _transposed(self, body: Body, block: Scratch, mask: Any, kind: str, keys: Any) -> None:
         """Keys [0, keys), a multiple of the lanes, where they are neighbours in memory."""
         lanes = block.lanes
         with body.loop(0, block.vectors) as w:
@@ -85,7 +96,7 @@ class MaskBlock:
                     store(block.scores, vector, at, lanes)
 
     def _single(
-        self, body: Body, block: QueryBlock, mask: Any, kind: str, first: Any, keys: Any
+        self, body: Body, block: Scratch, mask: Any, kind: str, first: Any, keys: Any
     ) -> None:
         """Keys [first, keys), one pair at a time."""
         row_floats = block.vectors_row * block.lanes
@@ -97,7 +108,7 @@ class MaskBlock:
                     body.store(block.scores, value, j * row_floats + i)
 
 
-def hide_later(body: Body, block: QueryBlock, first: Any, keys: Any, filled: bool) -> None:
+def hide_later(body: Body, block: Scratch, first: Any, keys: Any, filled: bool) -> None:
     """Hide key j from queries i < first + j, over what the scores are filled with, if they are."""
     lanes = block.lanes
     hidden, zero = (spread(body.f32(x), lanes) for x in (HIDDEN, 0))

@@ -2,7 +2,7 @@
 
 Scores of w keys are w sums of products over the head dimension, reduced together by shuffles; w
 is the greatest power of two that divides the head dimension, at most a vector. Softmax is online
-as in attention_block.py, whose HIDDEN, START and LOWEST have the same meaning here.
+as in attention_block.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from typing import Any
 from tvm import tirx
 from tvm.script.ir_builder import tirx as T
 
-from edgec.kernels.attention_block import LOG2E, START, mask_value
-from edgec.kernels.attention_mask import MaskType
-from edgec.kernels.attention_tiles import BLOCK, DECODE_ROWS, HIDDEN, decode_scratch
+from edgec.kernels.attention_mask import MaskType, mask_value
+from edgec.kernels.attention_tiles import BLOCK, DECODE_ROWS, HIDDEN, LOG2E, START, decode_scratch
 from edgec.kernels.body import Body
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.scalars import exp2

@@ -1,7 +1,8 @@
-"""Sizes of attention's register tiles for each kind of vector unit, and of its scratch."""
+"""Sizes of attention's register tiles and scratch, and the magnitudes of what is hidden."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgec.kernels.instruction_sets import InstructionSet
@@ -10,8 +11,14 @@ from edgec.kernels.instruction_sets import InstructionSet
 #: Q^T, S^T and one block of K take 48 KB at D = 64.
 BLOCK = 64
 
-#: Added to the score of a pair that is not seen; attention_block.py says why not infinity.
-HIDDEN = -3e38
+#: Three magnitudes for what is not seen. HIDDEN marks a pair that the pattern, a bool mask or minus
+#: infinity hides; a row that has seen nothing keeps START, so that HIDDEN gives 2^-1e38 = 0 and the
+#: row zeros. LOWEST is the least value of a float mask: a row that is at it everywhere (masks of
+#: finfo.min) is the mean of its values, as in torch.
+HIDDEN, START, LOWEST = -3e38, -2e38, -1e38
+
+#: Scores are in base 2.
+LOG2E = math.log2(math.e)
 
 
 @dataclass(frozen=True)
