@@ -17,6 +17,7 @@ from edgec.kernels.body import Body
 from edgec.kernels.elementwise import from_storage
 from edgec.kernels.panels import (
     DEPTH,
+    PERMUTED,
     AffinePanels,
     DensePanels,
     Elements,
@@ -29,6 +30,7 @@ from edgec.kernels.panels import (
     field_widths,
 )
 from edgec.kernels.tiles import PANEL
+from edgec.kernels.vectors import load, spread, store
 
 Select = tir.Select
 
@@ -36,11 +38,33 @@ Select = tir.Select
 DECODED = DEPTH * PANEL
 SCRATCH = DECODED + DECODED // 2
 
+#: Instructions that pick elements of one register by the numbers in another.
+PERMUTATIONS = {
+    "x86_64_avx512": "llvm.x86.avx512.permvar.sf.512",
+    "x86_64_avx2": "llvm.x86.avx2.permps",
+}
+
 #: Steps along k that are written out, so that shifts within a byte are constants.
 OCTET = 8
 
 #: codes in a byte -> (index of the byte, number of the code in it)
 Place = Callable[[int], tuple[Any, Any]]
+
+
+def permuted(body: Body, start: Any, codes: Any) -> Any:
+    """table[start + code] for a vector of codes below PERMUTED."""
+    name, lanes = PERMUTATIONS[body.isa.name], body.isa.lanes
+    table = body.buffer("table")
+
+    def part(number: int) -> Any:
+        entries = load(table, start + number * lanes, lanes)
+        which = T.llvm_lookup_intrinsic_id(name)
+        return T.call_llvm_pure_intrin(which, entries, codes, dtype=f"float32x{lanes}")
+
+    if lanes == PERMUTED:
+        return part(0)
+    low = codes < spread(body.i32(lanes), lanes)
+    return Select(low, part(0), part(1))  # the intrinsic takes the low bits of a code
 
 
 def _over(number: Any, divisor: int) -> Any:
@@ -85,6 +109,9 @@ class Decoder:
         body, lanes = self.body, self.lanes
 
         def step(i: Any, column: Any) -> None:
+            if isinstance(spec, LutPanels) and self._in_registers(spec):
+                self._permuted(spec, out, panel, (i, start + i), column, length)
+                return
             with body.vector(lanes) as lane:
                 c = column + lane
                 value = self._panel_value(spec, panel, start + i, c, length)
@@ -101,6 +128,13 @@ class Decoder:
         """Element (panel, k, c) of a matrix in panels."""
         if isinstance(spec, DensePanels):
             return self._load("w", (panel * length + k) * PANEL + c, spec.dtype)
+        code = self._panel_code(spec, panel, k, c, length)
+        return self._coded_value(spec, code, panel, k, c, length)
+
+    def _panel_code(
+        self, spec: AffinePanels | LutPanels, panel: Any, k: Any, c: Any, length: Any
+    ) -> Any:
+        """The code i32 of element (panel, k, c)."""
         unit, count = k, length
         if isinstance(spec, LutPanels) and spec.vector > 1:
             unit, count = _over(k, spec.vector), _over(length, spec.vector)
@@ -109,7 +143,28 @@ class Decoder:
             rows = (count + q - 1) // q
             return (panel * rows + unit // q) * PANEL + c, unit % q
 
-        return self._coded_value(spec, self._code(spec.bits, place), panel, k, c, length)
+        return self._code(spec.bits, place)
+
+    def _in_registers(self, spec: LutPanels) -> bool:
+        """Whether a vector of entries is one permutation of the palette."""
+        one = not spec.row_run and spec.vector == 1 and spec.dtype == "float32"
+        return one and spec.entries <= PERMUTED and self.body.isa.name in PERMUTATIONS
+
+    def _permuted(
+        self, spec: LutPanels, out: Any, panel: Any, at: tuple[Any, Any], column: Any, length: Any
+    ) -> None:
+        """A vector of row i, element k of the panel: at = (i, k)."""
+        body, lanes, (i, k) = self.body, self.lanes, at
+        codes, found = body.registers((lanes,), "int32"), body.registers((lanes,))
+        with body.vector(lanes) as lane:
+            body.store(codes, self._panel_code(spec, panel, k, column + lane, length), lane)
+        palette = _over(k, spec.col_run) * spec.entries if spec.col_run else body.i32(0)
+        store(found, permuted(body, palette, load(codes, 0, lanes)), 0, lanes)
+        with body.vector(lanes) as lane:
+            value = found[lane]
+            if spec.scale is not None:
+                value = value * self._number(spec.scale, panel, k, column + lane, length)
+            body.store(out, value, i, column + lane)
 
     def _stream_value(self, spec: Elements, position: Any, panel: Any, k: Any, c: Any) -> Any:
         """The element at a position of a stream, which is at (panel, k, c)."""
@@ -179,8 +234,8 @@ class Decoder:
             with body.loop(0, PANEL) as c:  # no branches: masks cannot be predicted
                 bit = body.let((word >> c) & body.i32(1))
                 value = self._stream_value(spec.values, position[0], panel, k, c)
-                kept = Select(tir.EQ(bit, body.i32(1)), value, body.f32(0))
-                body.store(self.out, kept, i, c)
+                value = T.reinterpret("int32", value) & (body.i32(0) - bit)
+                body.store(self.out, T.reinterpret("float32", value), i, c)
                 body.store(position, position[0] + bit, 0)
 
     def _spread(self, panel: Any, part: Any, depth: Any) -> None:

@@ -14,6 +14,7 @@ from edgec.ir.encodings.rows import from_rows, rows_shape
 from edgec.ir.encodings.two_four import POWERS
 from edgec.kernels.panels import (
     DEPTH,
+    PERMUTED,
     AffinePanels,
     DensePanels,
     Elements,
@@ -221,7 +222,8 @@ def _lut(w: Lut, region: _Region) -> tuple[Elements, Arrays]:
         runs_of_rows, runs_of_codes = runs_of_codes, 1
     short = region if vector == 1 else _Region((n, length))
     arrays = _planes(short.lying(short.matrix(w.codes)), w.bits)
-    arrays["table"] = stored(w.table.reshape(-1))
+    behind = w.table.new_zeros(PERMUTED)
+    arrays["table"] = stored(torch.cat([w.table.reshape(-1), behind]))
     grid = None
     if w.scale is not None:
         index = region.matrix(_numbers(tuple(w.scale.shape), w.numel))
