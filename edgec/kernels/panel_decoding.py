@@ -67,6 +67,11 @@ def permuted(body: Body, start: Any, codes: Any) -> Any:
     return Select(low, part(0), part(1))  # the intrinsic takes the low bits of a code
 
 
+def _bits(name: str, word: Any, *more: Any) -> Any:
+    """The number of ones in a word, or of the zeros behind the last one."""
+    return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(name), word, *more, dtype="int32")
+
+
 def _over(number: Any, divisor: int) -> Any:
     """number // divisor of numbers from 0. TVM's simplifier overflows on some floor divisions."""
     return tir.truncdiv(number, tir.const(divisor, "int32"))
@@ -224,19 +229,25 @@ class Decoder:
         return T.cast(value, "float32") if dtype == "int8" else from_storage(value, dtype)
 
     def _masked(self, spec: MaskedPanels, panel: Any, part: Any, depth: Any) -> None:
+        """Only the kept elements are visited: branches on bits of a mask cannot be predicted."""
         body = self.body
         mask, starts = body.buffer("mask"), body.buffer("starts")
-        position = body.registers((1,), "int32")
+        position, word = body.registers((1,), "int32"), body.registers((1,), "int32")
         body.store(position, starts[panel * self._parts() + part], 0)
         with body.loop(0, depth) as i:
-            k = body.let(part * DEPTH + i)
-            word = body.let(T.reinterpret("int32", mask[panel * self.k + k]))
-            with body.loop(0, PANEL) as c:  # no branches: masks cannot be predicted
-                bit = body.let((word >> c) & body.i32(1))
-                value = self._stream_value(spec.values, position[0], panel, k, c)
-                value = T.reinterpret("int32", value) & (body.i32(0) - bit)
-                body.store(self.out, T.reinterpret("float32", value), i, c)
-                body.store(position, position[0] + bit, 0)
+            k = body.held(part * DEPTH + i)
+            for v in range(0, PANEL, self.lanes):
+                with body.vector(self.lanes) as lane:
+                    body.store(self.out, body.f32(0), i, v + lane)
+            body.store(word, T.reinterpret("int32", mask[panel * self.k + k]), 0)
+            first = body.held(position[0])
+            count = body.held(_bits("llvm.ctpop", word[0]))
+            with body.loop(0, count) as j:
+                c = body.held(_bits("llvm.cttz", word[0], tir.const(0, "bool")))
+                value = self._stream_value(spec.values, first + j, panel, k, c)
+                body.store(self.out, value, i, c)
+                body.store(word, word[0] & (word[0] - 1), 0)
+            body.store(position, first + count, 0)
 
     def _spread(self, panel: Any, part: Any, depth: Any) -> None:
         """out from half: three fours at a time, whose choices are one byte."""

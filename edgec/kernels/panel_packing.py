@@ -68,11 +68,10 @@ class _Region:
         return matrix
 
     def lying(self, matrix: Tensor) -> Tensor:
-        """As panels T[P, K, 32], or as a stream T[1, kept + 1, 1], whose last element is 0."""
+        """As panels T[P, K, 32], or as a stream T[1, kept, 1]."""
         if self.kept is None or self.halved:
             return panelled(matrix)
-        stream = panelled(matrix)[panelled(self.kept)]
-        return torch.cat([stream, stream.new_zeros(1)]).view(1, -1, 1)
+        return panelled(matrix)[panelled(self.kept)].view(1, -1, 1)
 
 
 def pack(encoding: Encoding) -> tuple[Panels, Arrays]:

@@ -123,8 +123,7 @@ class MaskedPanels(Panels):
     """w = 0 but under a mask: `mask` u32[P][K], bit c for row c of the panel.
 
     `starts` i32[P][ceil(K / DEPTH)]: number of the first kept element of a part. Dense values and
-    codes are streams in that order (by k, then by row) with a zero behind them, so that code may
-    read one too many: `w` T[kept + 1], planes u8[ceil((kept + 1) / q)].
+    codes are streams in that order (by k, then by row): `w` T[kept], planes u8[ceil(kept / q)].
     """
 
     values: Elements
