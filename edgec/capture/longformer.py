@@ -7,8 +7,9 @@ tokens by their number: none of that has static shapes. Ours computes the same v
     global rows    attention of the global projections over all tokens
 
 Which tokens are global is known where a model says so itself: none without a mask, the first one
-for classification of sequences. A mask that comes at run time may hold any tokens; then both are
-computed over all pairs under masks, exactly and at quadratic cost.
+for classification of sequences, the first g where `model.leading_global = g` on the LongformerModel
+promises that of every mask. Another mask may hold any tokens; then both are computed over all pairs
+under masks, exactly and at quadratic cost.
 """
 
 from __future__ import annotations
@@ -66,12 +67,16 @@ def _first_token(classifier: Any, put: Put) -> None:
     forward = classifier.forward
 
     def told(*args: Any, **given: Any) -> Any:
-        own = len(args) < 3 and given.get("global_attention_mask") is None
-        classifier.longformer.leading_global = 1 if own else None
+        own = vars(classifier.longformer)
+        said = own.get("leading_global")
+        if len(args) < 3 and given.get("global_attention_mask") is None:
+            own["leading_global"] = 1
         try:
             return forward(*args, **given)
         finally:
-            del classifier.longformer.leading_global
+            own["leading_global"] = said
+            if said is None:
+                del own["leading_global"]
 
     put(classifier, "forward", told)
 
@@ -83,9 +88,9 @@ def _model(model: Any, put: Put) -> None:
     found, forward = Globals(), model.forward
 
     def called(*args: Any, **given: Any) -> Any:
-        leading = getattr(model, "leading_global", None)
+        leading = vars(model).get("leading_global")
         mask = args[2] if len(args) > 2 else given.get("global_attention_mask")
-        found.leading = leading or 0
+        found.leading = 0 if mask is None or leading is None else leading
         found.masked = leading is None and mask is not None
         return forward(*args, **given)
 
