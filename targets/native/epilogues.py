@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edgec.ir import DType, Node, dims
-from edgec.ir.dims import Dim
+from edgec.ir.dims import Dim, Shape
 from edgec.kernels.steps import Epilogue, Extent, Step
 from edgec.ops.creation import Full
 from edgec.targets.native.lower_elementwise import ELEMENTWISE, same_shape
@@ -38,8 +39,15 @@ class Absorbed:
         return Epilogue(tuple(self.extents), steps)
 
 
-def absorb(w: Writer, node: Node) -> Absorbed:
-    """Follow the result of `node` [*S, N] through its only users as far as they can be taken in.
+#: How an operand follows a result of some shape, and the view that the kernel reads; None where it
+#: cannot be an operand of the epilogue.
+Follows = Callable[[View, Shape], tuple[Extent, View] | None]
+
+
+def absorb(w: Writer, node: Node, follows: Follows | None = None) -> Absorbed:
+    """Follow the result of `node` through its only users as far as they can be taken in.
+
+    follows   of the kernel's layout; by default results are rows [*S, N], as a linear layer has
 
     While steps are gathered, value 0 is the element, i > 0 operand i, and -1 - s step s.
     """
@@ -47,7 +55,7 @@ def absorb(w: Writer, node: Node) -> Absorbed:
     value = 0
     while w.only_user(found.last.output.name):
         (user,) = w.users_of(found.last.output.name)
-        operands = _operands(w, found, user, value)
+        operands = _operands(w, found, user, value, follows or as_rows)
         if operands is None:
             break
         found.steps.append(Step(user.op, tuple(operands), "float32"))
@@ -57,16 +65,22 @@ def absorb(w: Writer, node: Node) -> Absorbed:
     return found
 
 
-def _operands(w: Writer, found: Absorbed, user: Node, value: int) -> list[int] | None:
+def _operands(
+    w: Writer, found: Absorbed, user: Node, value: int, follows: Follows
+) -> list[int] | None:
     """Numbers of the values that a user reads; None where the kernel cannot compute it."""
     made, type = found.last.output, user.output.type
     fits = user.op.name in ELEMENTWISE and type.dtype is DType.F32
     if not fits or not same_shape(type.shape, made.type.shape):
         return None
     others = [n for n in user.operands if n != made.name]
-    extents = {n: _extent(w, n, type.shape) for n in others if w.scalar(n) is None}
-    if any(e is None for e in extents.values()):
-        return None
+    read: dict[str, tuple[Extent, View]] = {}
+    for name in others:
+        if w.scalar(name) is None:
+            fit = _available(w, name, type.shape, follows)
+            if fit is None:
+                return None
+            read[name] = fit
     numbers: dict[str, int] = {made.name: value}
     for name in dict.fromkeys(others):
         literal = w.scalar(name)
@@ -75,38 +89,46 @@ def _operands(w: Writer, found: Absorbed, user: Node, value: int) -> list[int] |
             found.steps.append(Step(Full((), literal, dtype), (), TVM_TYPES[dtype]))
             numbers[name] = -len(found.steps)
         else:
-            numbers[name] = _added(w, found, name, extents[name])
+            numbers[name] = _added(found, *read[name])
     return [numbers[n] for n in user.operands]
 
 
-def _added(w: Writer, found: Absorbed, name: str, extent: Extent | None) -> int:
+def _added(found: Absorbed, extent: Extent, view: View) -> int:
     """Number of a further operand."""
-    assert extent is not None
-    view = w.view(name)
     number = len(found.views) + 1
     found.extents.append(extent)
-    if extent == "full":
-        rows = rows_of(view)
-        assert rows is not None
-        view = rows
-        found.strides[f"e{number}_stride"] = rows.strides[0]
     found.views.append(view)
+    if extent == "full":
+        found.strides[f"e{number}_stride"] = view.strides[0]
     return number
 
 
-def _extent(w: Writer, name: str, shape: tuple[Dim, ...]) -> Extent | None:
-    """How an operand that exists already follows the result; None where it cannot be one."""
+def _available(w: Writer, name: str, shape: Shape, follows: Follows) -> tuple[Extent, View] | None:
+    """How an operand follows the result, where it is f32 and exists already."""
     if not name.startswith("@") and name not in w.views:
         return None
     view = w.view(name)
     if view.type.dtype is not DType.F32:
         return None
-    if view.type.numel == 1:
-        return "scalar"
+    return ("scalar", view) if view.type.numel == 1 else follows(view, shape)
+
+
+def as_rows(view: View, shape: Shape) -> tuple[Extent, View] | None:
+    """Of a result [*S, N]: an element for each, by rows, or one for each n."""
     if same_shape(view.shape, shape):
-        return "full" if rows_of(view) is not None else None
+        rows = rows_of(view)
+        return None if rows is None else ("full", rows)
     row = dims.same(view.type.numel, shape[-1]) and dims.same(view.shape[-1], shape[-1])
-    return "row" if row and view.is_dense else None
+    return ("row", view) if row and view.is_dense else None
+
+
+def as_channels(view: View, shape: Shape) -> tuple[Extent, View] | None:
+    """Of a result [B, N, *O]: an element for each, or one for each channel n."""
+    if same_shape(view.shape, shape):
+        return ("full", view) if view.is_dense else None
+    axis = view.type.rank - (len(shape) - 1)
+    channel = axis >= 0 and dims.same(view.type.numel, shape[1])
+    return ("column", view) if channel and view.shape[axis] != 1 and view.is_dense else None
 
 
 def rows_of(view: View) -> View | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgec.ir import Graph, dims
 from edgec.targets.native import (  # noqa: F401  - importing a module registers its lowerings
     lower_attention,
+    lower_conv,
     lower_elementwise,
     lower_gather,
     lower_linear,

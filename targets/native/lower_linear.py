@@ -13,7 +13,7 @@ from edgec.kernels.linear import Linear
 from edgec.kernels.matmul import Matmul, PlainMatmul
 from edgec.kernels.panel_packing import transposed
 from edgec.ops.linear import Linear as LinearOp
-from edgec.targets.native.epilogues import absorb, rows_of
+from edgec.targets.native.epilogues import Absorbed, absorb, rows_of
 from edgec.targets.native.lower_elementwise import cast, sum_of
 from edgec.targets.native.lowering import dense_as, given, lowers, operand
 from edgec.targets.native.views import View
@@ -42,7 +42,8 @@ def matmul(w: Writer, node: Node) -> View:
     if right is not None and right.type.rank == 2 and right.type.dtype is F32:
         turned = transposed(right.encoding)
         if turned is not None:
-            return _packed(w, node, Constant(f"{right.name}.T", turned), None, LinearOp())
+            form = Constant(right.name, turned)
+            return _packed(w, node, form, None, LinearOp(), "transposed panels")
     return matmul_of(w, node, w.view(given(w, node, 0)), w.view(given(w, node, 1)))
 
 
@@ -54,15 +55,22 @@ def as_f32(constant: Constant) -> Constant | None:
     return constant if constant.type.dtype is F32 else None
 
 
-def _packed(w: Writer, node: Node, weight: Constant, bias: str | None, op: LinearOp) -> View:
+def _packed(
+    w: Writer,
+    node: Node,
+    weight: Constant,
+    bias: str | None,
+    op: LinearOp,
+    layout: str = "panels",
+) -> View:
     """One call of Linear, with what follows elementwise."""
     x, out = f32_rows(w, given(w, node, 0)), node.output.type
     if op.activations != "none":
         x = rounded(w, x, op)
-    spec, packed = w.weights.panels(weight)
+    spec, packed = w.weights.panels(weight, layout)
     half = out.dtype in HALF
     biases = [dense_as(w, bias, F32)] if bias is not None else []
-    taken = absorb(w, node)
+    taken = Absorbed(node) if half else absorb(w, node)
     kernel = Linear(spec, bias=bias is not None, epilogue=taken.epilogue)
     to = w.temporary(out.with_dtype(F32), taken.last.output.name)
     m, k = x.shape

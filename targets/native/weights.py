@@ -51,14 +51,22 @@ class Weights:
         )
         return View.whole(storage, constant.type)
 
-    def panels(self, constant: Constant) -> tuple[Panels, list[View]]:
-        """A constant as the kernels of products read it: the spec, and its arrays in order."""
+    def panels(
+        self, constant: Constant, layout: str = "panels", widened: str = ""
+    ) -> tuple[Panels, list[View]]:
+        """A constant as the kernels of products read it: the spec, and its arrays in order.
+
+        layout    "panels", or another name where the encoding given is another form of it
+        widened   why that form is plainer than the program's own
+        """
         spec, arrays = pack(constant.encoding)
-        storages = self.packed(constant, "panels", lambda: arrays)
+        storages = self.packed(constant, layout, lambda: arrays, widened)
         byte = TensorType(DType.U8, ())
         return spec, [View.whole(storages[p.name], byte) for p in spec.pointers()]
 
-    def packed(self, constant: Constant, layout: str, pack: Packer) -> dict[str, Storage]:
+    def packed(
+        self, constant: Constant, layout: str, pack: Packer, widened: str = ""
+    ) -> dict[str, Storage]:
         """A constant in a kernel's layout: one storage for each array that `pack` gives.
 
         layout   names the layout; `pack` is called where it is not there yet
@@ -68,9 +76,10 @@ class Weights:
         if not names:
             dense = isinstance(constant.encoding, Dense)
             support = Support.NATIVE if dense else Support.DECODED
+            support = Support.WIDENED if widened else support
             for part, array in pack().items():
                 name = f"{key}/{part}"
-                self._add(constant, name, lambda a=array: _packed_entry(a), support, "")  # type: ignore[misc]
+                self._add(constant, name, lambda a=array: _packed_entry(a), support, widened)  # type: ignore[misc]
                 names.append(name)
         return {n.removeprefix(f"{key}/"): self._storages[n] for n in names}
 
