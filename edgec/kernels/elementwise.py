@@ -17,6 +17,7 @@ from edgec.kernels.body import Body, outer_index
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.steps import Step
+from edgec.ops.creation import Full
 
 Select = tir.Select
 Scalar = Callable[..., Any]  # (op, *operands) -> expression of the operands' dtype
@@ -226,7 +227,7 @@ def step_value(step: Step, operands: Sequence[Any]) -> Any:
     Half precision is computed in f32 and rounded to its own type by each step.
     """
     name = step.op.name
-    if name == "full":
+    if isinstance(step.op, Full):
         return const(step.op.value, computed_in(step.dtype))
     if name == "cast":
         value = operands[0]

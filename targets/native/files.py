@@ -92,7 +92,7 @@ def _memory(
     kept = [s.storage for of_function in states.values() for s in of_function]
     for storage in [*kept, *(t.storage for t in tables)]:
         arena[storage] = end
-        end += -(-max(int(storage.nbytes), 1) // 64) * 64  # type: ignore[arg-type]
+        end += -(-max(int(storage.nbytes), 1) // 64) * 64
     most = end
     for function in functions:
         offsets, last = plan(lives(function.statements, function.graph.dims), end)

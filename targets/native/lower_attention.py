@@ -33,7 +33,7 @@ def attention(w: Writer, node: Node) -> View:
     q, k, v = (_by_position(w, given(w, node, i)) for i in range(3))
     out = node.output.type
     to = _result(w, out.with_dtype(F32), node.output.name)
-    head_dim, value_dim = int(q.shape[3]), int(v.shape[3])  # type: ignore[arg-type]
+    head_dim, value_dim = int(q.shape[3]), int(v.shape[3])
     mask, kind, sizes = _mask(w, node, (*q.shape[:3], k.shape[2]))
     sizes |= counts(op, q, k)
     for name, view in zip("qkvo", (q, k, v, to), strict=True):
@@ -63,7 +63,7 @@ def _pattern(op: Attention) -> Pattern:
 
 def counts(op: Attention, q: View, k: View) -> dict[str, Dim | float]:
     """What the kernels want to know beside strides."""
-    scale = op.scale if op.scale is not None else 1 / math.sqrt(int(q.shape[3]))  # type: ignore[arg-type]
+    scale = op.scale if op.scale is not None else 1 / math.sqrt(int(q.shape[3]))
     return {
         "batch": q.shape[0],
         "heads": q.shape[1],

@@ -35,7 +35,7 @@ def conv(w: Writer, node: Node) -> View:
     if op.activations != "none":
         x = rounded(w, x, op)
     low = tuple(p for p, _ in op.padding)
-    kernel = tuple(int(d) for d in weight.type.shape[2:])  # type: ignore[arg-type]
+    kernel = tuple(int(d) for d in weight.type.shape[2:])
     windows = Windows(
         _three(kernel, 1), _three(op.stride, 1), _three(low, 0), _three(op.dilation, 1)
     )
@@ -58,7 +58,7 @@ def conv_transpose(w: Writer, node: Node) -> View:
         assert turned is not None
     form = w.weights.panels(Constant(weight.name, turned), "turned panels", widened)
     x = dense_as(w, given(w, node, 0), F32)
-    kernel = tuple(int(d) for d in weight.type.shape[2:])  # type: ignore[arg-type]
+    kernel = tuple(int(d) for d in weight.type.shape[2:])
     low, one = _three(op.padding, 0), 1
     windows = Windows(
         _three(kernel, one), _three(op.stride, one), low, _three(op.dilation, one), transposed=True

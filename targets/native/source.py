@@ -193,7 +193,7 @@ def _size(parameter: Size, value: Dim | float) -> str:
     if parameter.dtype == "int32":
         assert not isinstance(value, float), parameter.name
         return c_expression(value)
-    number = float(value)  # type: ignore[arg-type]
+    number = float(value)
     if number in (float("inf"), float("-inf")):
         return f"{'-' if number < 0 else ''}(float)(1e300 * 1e300)"
     return f"{number!r}f" if "e" in repr(number) or "." in repr(number) else f"{number}.0f"
