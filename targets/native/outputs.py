@@ -10,6 +10,7 @@ from edgec.errors import UnsupportedError
 from edgec.runtime.sources import INCLUDE
 from edgec.targets.native import webassembly
 from edgec.targets.native.libraries import ModelCode, write_shared, write_static
+from edgec.targets.native.package import write_config, write_source
 from edgec.targets.native.platforms import Platform
 
 OUTPUTS = ("shared", "static", "cmake", "source")
@@ -21,7 +22,7 @@ def check_outputs(platforms: Sequence[Platform], outputs: Sequence[str]) -> None
         need = f"some of {', '.join(OUTPUTS)}"
         raise UnsupportedError("native", f"outputs {', '.join(unknown)}", need)
     for p in platforms:
-        there = {"shared": bool(p.library), "static": p.archive, "source": True}
+        there = {"shared": bool(p.library), "static": p.archive, "source": bool(p.systems)}
         if not any(there.get(o) for o in outputs):
             got = f"outputs {', '.join(outputs) or '(none)'} for {p.triple}"
             need = f"one of {', '.join(o for o in there if there[o])}"
@@ -40,6 +41,10 @@ def write_outputs(
                 files.append(_write_loader(code, files[-1], folder))
         if "static" in outputs and platform.archive:
             files.append(write_static(code, platform, folder))
+    if "cmake" in outputs:
+        files.append(write_config(code, platforms, outputs, folder))
+    if "source" in outputs:
+        files += write_source(code, platforms, folder)
     return files
 
 

@@ -22,6 +22,8 @@ class Platform:
     compile   flags for the library's C files
     library   name of the shared library; "": linked by the platform's own tools, from sources
     archive   whether there is a static library
+    systems, processors   what CMake calls those that the kernels' objects fit, as regular
+              expressions; "" where there are no sources to compile
     """
 
     triple: str
@@ -31,6 +33,8 @@ class Platform:
     compile: tuple[str, ...] = ("-fPIC",)
     library: str = "lib{name}.so"
     archive: bool = True
+    systems: str = ""
+    processors: str = ""
 
     def library_name(self, name: str) -> str:
         return self.library.format(name=name)
@@ -54,12 +58,16 @@ PLATFORMS = {
             _sets("x86_64_avx512", "x86_64_avx2"),
             "defined(__x86_64__)",
             "x86_64-linux-gnu.2.28",
+            systems="Linux|Android",
+            processors="x86_64|AMD64|amd64",
         ),
         Platform(
             "aarch64-linux-gnu",
             _sets("aarch64"),
             "defined(__aarch64__) && !defined(__APPLE__)",
             "aarch64-linux-gnu.2.28",
+            systems="Linux|Android",
+            processors="aarch64|arm64|armv8-a",
         ),
         Platform(
             "wasm32-unknown-unknown",
@@ -76,6 +84,8 @@ PLATFORMS = {
             "defined(__aarch64__) && defined(__APPLE__)",
             library="",
             archive=False,
+            systems="iOS",
+            processors="aarch64|arm64|",
         ),
     )
 }
