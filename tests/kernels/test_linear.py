@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from edgec.ir import Dense
 from edgec.kernels.calling import host_sets
+from edgec.kernels.instruction_sets import INSTRUCTION_SETS
 from edgec.kernels.linear import Linear
 from edgec.kernels.panel_packing import pack
 from edgec.kernels.steps import Epilogue, Step
-from edgec.kernels.tiles import BLOCKINGS
-from edgec.kernels.tuning import database, from_json, to_json
+from edgec.kernels.tiles import BLOCKINGS, CANDIDATES
+from edgec.kernels.tuning import database, from_json, measuring, to_json
+from edgec.kernels.tuning.measuring import CASES
 from edgec.ops.activations import Gelu
 from edgec.ops.elementwise import Add, Mul
 from edgec.ops.linear import Linear as LinearOp
@@ -78,12 +80,28 @@ def test_tiles_of_other_machines_compute_the_same(name):
     check_linear(Linear(blocking=BLOCKINGS[name]), SETS[-1], 29, 70, 45)
 
 
-@pytest.mark.parametrize("isa", SETS, ids=lambda isa: isa.name)
-def test_the_database_has_blockings_that_kernels_take(isa):
-    for entry in database(isa.name).values():
-        blocking = from_json(entry)
-        assert to_json(blocking) == entry
-        assert blocking.tiles[-1].rows == 1
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS.values(), ids=lambda isa: isa.name)
+def test_blockings_are_such_as_kernels_take(isa):
+    stored = database(isa.name).values()
+    assert [to_json(from_json(entry)) for entry in stored] == list(stored)
+    listed = [*map(from_json, stored), BLOCKINGS[isa.name], *CANDIDATES[isa.name]]
+    for blocking in listed:
+        rows = [t.rows for t in blocking.tiles]
+        assert rows == sorted(set(rows), reverse=True)
+        assert rows[-1] == 1
         assert blocking.depth % 4 == 0
         assert all(t.cols % isa.lanes == 0 and 32 % t.cols == 0 for t in blocking.tiles)
         assert all(blocking.unroll % t.split == 0 for t in blocking.tiles)
+
+
+def test_every_family_of_the_database_is_measured():
+    assert set(database("x86_64_avx512")) == set(CASES)
+
+
+@pytest.mark.parametrize(("times", "chosen"), [((1.05, 1.0, 2.0), 0), ((1.5, 1.2, 1.0), 2)])
+def test_a_tuner_keeps_the_first_of_equals(monkeypatch, times, chosen):
+    candidates = CANDIDATES["wasm32"][:3]
+    monkeypatch.setattr(measuring, "_times", lambda case, given, isa: iter(times))
+    best, means = measuring.fastest(CASES["linear"], candidates, SETS[0])
+    assert best == candidates[chosen]
+    assert list(means) == list(candidates)
