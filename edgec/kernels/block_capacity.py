@@ -37,7 +37,8 @@ def table_capacity(pattern: Pattern, longest: int) -> TableCapacity:
     period, ordered = pattern.head_period, is_ordered(pattern)
     blocks = tiles = 0
     if ordered and isinstance(pattern.parts[0], Strided):
-        blocks = tiles = rows * _strided_row(pattern.parts[0], longest)
+        blocks = rows * _strided_row(pattern.parts[0], longest)
+        tiles = _strided_tiles(pattern.parts[0], longest)
     elif fixed := _independent(pattern):
         table = pattern_table(fixed, rows * BLOCK, ordered)
         blocks, tiles = table.blocks, table.tiles
@@ -92,6 +93,17 @@ def _spans(size: int, start: int = 1) -> int:
     if start % size == 0:
         return start // size
     return 1 if size % start == 0 else (start + size - 2) // size + 1
+
+
+def _strided_tiles(part: Strided, longest: int) -> int:
+    """Most tiles where tokens are sorted by residue.
+
+    Blocks of one class see each other whole, or in a causal pattern the same triangle. Others, and
+    the last one, have a tile for each class on their other side, and with their neighbours.
+    """
+    classes = min(part.stride, -(-longest // part.size))
+    mixed = min(classes, -(-longest // BLOCK)) + 1
+    return 2 * (classes + mixed) + 3 * mixed + 1
 
 
 def _strided_row(part: Strided, longest: int) -> int:
