@@ -78,7 +78,7 @@ def _choice(
     platforms: Sequence[Platform], condition: Callable[[Platform], str], variable: str
 ) -> str:
     """if() ... elseif() that sets a variable to the triple; without endif()."""
-    lines = []
+    lines: list[str] = []
     for platform in platforms:
         word = "elseif" if lines else "if"
         lines += [f"{word}({condition(platform)})", f"  set({variable} {platform.triple})"]

@@ -140,9 +140,9 @@ def test_sources_are_cross_compiled_with_a_toolchain_file(
     )
     (tmp_path / "use").mkdir()
     flags = f"-DCMAKE_TOOLCHAIN_FILE={toolchain}"
-    program = build(tmp_path, tmp_path / "use", "source", flags)
+    built = build(tmp_path, tmp_path / "use", "source", flags)
     weights = (tmp_path / f"{name}/{name}.weights" for name in ("first", "second"))
-    check(run(qemu, program, *weights), programs)
+    check(run(qemu, built, *weights), programs)
 
 
 def test_a_foreign_machine_is_told_what_there_is(models: Path, tmp_path: Path) -> None:
@@ -151,7 +151,8 @@ def test_a_foreign_machine_is_told_what_there_is(models: Path, tmp_path: Path) -
         "cmake_minimum_required(VERSION 3.16)\nproject(use LANGUAGES NONE)\n"
         "set(CMAKE_SYSTEM_PROCESSOR riscv64)\nfind_package(first CONFIG REQUIRED)\n"
     )
-    command = [cmake, "-S", tmp_path, "-B", tmp_path / "b", f"-DCMAKE_PREFIX_PATH={models}/first"]
+    found = f"-DCMAKE_PREFIX_PATH={models}/first"
+    command = [cmake, "-S", str(tmp_path), "-B", str(tmp_path / "b"), found]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0
     said = " ".join(done.stderr.split())
