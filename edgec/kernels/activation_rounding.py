@@ -10,23 +10,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from tvm import tirx as tir
-from tvm.script.ir_builder import tirx as T
-
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 
-Select = tir.Select
-
 
 def _less(a: Any, b: Any) -> Any:
-    return Select(a < b, a, b)
+    return tir.Select(a < b, a, b)
 
 
 def _more(a: Any, b: Any) -> Any:
-    return Select(a > b, a, b)
+    return tir.Select(a > b, a, b)
 
 
 def _clamp(x: Any, low: Any, high: Any) -> Any:
@@ -137,7 +133,7 @@ class RoundActivations(Kernel):
 
         _elements(body, lanes, k, step)
         scale = body.let(_reduced(body, lanes, top, _more) / body.f32(127))
-        return body.let(Select(tir.EQ(scale, body.f32(0)), body.f32(1), scale))
+        return body.let(tir.Select(tir.EQ(scale, body.f32(0)), body.f32(1), scale))
 
     @staticmethod
     def _dynamic(body: Body) -> tuple[Any, Any]:
@@ -151,6 +147,6 @@ class RoundActivations(Kernel):
             body.store(ends, _more(found[r * 2 + 1], ends[1]), 1)
         low, high = body.let(ends[0]), body.let(ends[1])
         scale = body.let((high - low) / body.f32(255))
-        scale = body.let(Select(tir.EQ(scale, body.f32(0)), body.f32(1), scale))
+        scale = body.let(tir.Select(tir.EQ(scale, body.f32(0)), body.f32(1), scale))
         zero = T.nearbyint(_clamp(-low / scale, body.f32(0), body.f32(255)))
         return scale, body.let(zero)

@@ -11,6 +11,7 @@ from edgec.kernels.attention_mask import MaskType, mask_pointers, mask_sizes
 from edgec.kernels.attention_operands import COUNTS, POINTERS, STRIDES, block_items
 from edgec.kernels.attention_tiles import BLOCK, workspace_bytes
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import tir
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 
@@ -48,8 +49,6 @@ class SparseAttention(Kernel):
         return workspace_bytes(isa, self.head_dim, self.value_dim)
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
-        from tvm.tirx import truncmod
-
         from edgec.kernels.attention_emission import Visit, attend, start_item
 
         row_ptr, col_idx, tile_id = (body.buffer(x) for x in ("row_ptr", "col_idx", "tile_id"))
@@ -58,7 +57,7 @@ class SparseAttention(Kernel):
         with body.items() as number:
             work = start_item(body, isa, number, self.head_dim, self.value_dim, order)
             blocks = (body["queries"] + (BLOCK - 1)) // BLOCK
-            row = body.let(truncmod(work.item.head, body["period"]) * blocks + work.item.block)
+            row = body.let(tir.truncmod(work.item.head, body["period"]) * blocks + work.item.block)
             with body.loop(row_ptr[row], row_ptr[row + 1]) as p:
                 tile = body.let(tile_id[p])
                 attend(work, Visit(body.let(col_idx[p]), mask=self.mask, bias=bias, tile=tile))

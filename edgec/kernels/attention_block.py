@@ -18,11 +18,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.attention_scratch import Rows, Spans, Start
 from edgec.kernels.attention_tiles import BLOCK, LOG2E, START
 from edgec.kernels.attention_values import Values
+from edgec.kernels.deferred import T
 from edgec.kernels.scalars import exp2
 from edgec.kernels.vectors import load, spread, store, transpose, widths
 

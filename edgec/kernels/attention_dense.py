@@ -11,6 +11,7 @@ from edgec.kernels.attention_mask import MaskType, mask_pointers, mask_sizes
 from edgec.kernels.attention_operands import COUNTS, POINTERS, STRIDES, block_items
 from edgec.kernels.attention_tiles import BLOCK, workspace_bytes
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 
@@ -43,8 +44,6 @@ class DenseAttention(Kernel):
         return workspace_bytes(isa, self.head_dim, self.value_dim)
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
-        from tvm.script.ir_builder import tirx as T
-
         from edgec.kernels.attention_emission import Visit, attend, start_item
 
         with body.items() as number:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import tirx
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.attention_block import QueryBlock
 from edgec.kernels.attention_mask import MaskBlock, MaskType, hide_later
 from edgec.kernels.attention_operands import Item, item_of
 from edgec.kernels.attention_scratch import Spans, Start
 from edgec.kernels.attention_tiles import BLOCK
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.instruction_sets import InstructionSet
 
 
@@ -64,7 +62,7 @@ def start_item(
     block = QueryBlock(body, isa, head_dim, value_dim)
     if order is not None:
         buffer, period = order
-        order = buffer, body.let(tirx.truncmod(item.head, period) * body["queries"])
+        order = buffer, body.let(tir.truncmod(item.head, period) * body["queries"])
     work = Work(body, item, block, order)
     q = body.buffer("q")
     block.begin(q, lambda i: work.row("q", item.first + i), item.rows, body["scale"])
@@ -90,7 +88,7 @@ def attend(work: Work, visit: Visit) -> None:
             hide_later(body, block, base - item.first, keys, filled=False)
             hidden = Start(block.scores, 0)
             _products(work, base, keys, hidden, block.find_spans(hidden, keys))
-        with body.when(tirx.Not(reaches)):
+        with body.when(tir.Not(reaches)):
             _products(work, base, keys)
     else:
         _products(work, base, keys)

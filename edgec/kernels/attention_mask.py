@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import tvm
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.attention_scratch import Scratch
 from edgec.kernels.attention_tiles import HIDDEN, LOG2E, LOWEST, START
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tvm
 from edgec.kernels.kernel import Pointer, Size
 from edgec.kernels.vectors import load, spread, store, transpose
 

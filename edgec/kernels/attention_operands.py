@@ -10,6 +10,7 @@ from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.attention_tiles import BLOCK
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import tir
 from edgec.kernels.kernel import Pointer, Size
 
 POINTERS = (Pointer("q"), Pointer("k"), Pointer("v"), Pointer("o", output=True))
@@ -48,10 +49,8 @@ class Item:
 
 def item_of(body: Body, number: Any) -> Item:
     """Items are numbered by batch, head, block of queries."""
-    from tvm import tirx
-
     # all are positive, and TVM's simplifier takes minutes over nested floor divisions by variables
-    divide, modulo = tirx.truncdiv, tirx.truncmod
+    divide, modulo = tir.truncdiv, tir.truncmod
     blocks = body.let((body["queries"] + (BLOCK - 1)) // BLOCK)
     head_number = body.let(divide(number, blocks))
     block = body.let(modulo(number, blocks))
@@ -63,5 +62,5 @@ def item_of(body: Body, number: Any) -> Item:
         for x, h in (("q", head), ("k", few), ("v", few), ("o", head))
     }
     first = body.let(block * BLOCK)
-    rows = body.let(tirx.min(BLOCK, body["queries"] - first))
+    rows = body.let(tir.min(BLOCK, body["queries"] - first))
     return Item(batch, head, block, first, rows, offsets)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm import tirx
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.attention_mask import MaskType, mask_value
 from edgec.kernels.attention_tiles import BLOCK, DECODE_ROWS, HIDDEN, LOG2E, START, decode_scratch
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.scalars import exp2
 from edgec.kernels.vectors import fold, load, row_sums, spread, store, widths
@@ -38,14 +36,14 @@ class QueryRows:
 
     def emit(self) -> None:
         body = self.body
-        few = body.let(tirx.truncdiv(body["heads"], body["group"]))
+        few = body.let(tir.truncdiv(body["heads"], body["group"]))
         rows = body.let(body["group"] * body["queries"])
         self.factor = body.let(body["scale"] * body.f32(LOG2E))
         with body.items() as item:
             views = [body.workspace((n,), at=at) for n, at in self._views]
             self.queries, self.scores, self.out, self.highest, self.total = views
-            self.batch = body.let(tirx.truncdiv(item, few))
-            self.few = body.let(tirx.truncmod(item, few))
+            self.batch = body.let(tir.truncdiv(item, few))
+            self.few = body.let(tir.truncmod(item, few))
             with body.loop(0, (rows + (DECODE_ROWS - 1)) // DECODE_ROWS) as part:
                 first = body.let(part * DECODE_ROWS)
                 count = body.let(T.min(DECODE_ROWS, rows - first))
@@ -61,8 +59,8 @@ class QueryRows:
 
     def _head_and_position(self, row: Any) -> tuple[Any, Any]:
         body = self.body
-        head = self.few * body["group"] + tirx.truncdiv(row, body["queries"])
-        return body.let(head), body.let(tirx.truncmod(row, body["queries"]))
+        head = self.few * body["group"] + tir.truncdiv(row, body["queries"])
+        return body.let(head), body.let(tir.truncmod(row, body["queries"]))
 
     def _offset(self, name: str, row: Any) -> Any:
         """Of a query in q or o."""

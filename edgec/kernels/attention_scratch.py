@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.attention_tiles import BLOCK, START, attention_tiles, scratch
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.vectors import fold, load, spread, store
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.attention_scratch import Rows, Scratch, Spans
 from edgec.kernels.attention_tiles import BLOCK
+from edgec.kernels.deferred import T
 from edgec.kernels.vectors import load, spread, store, widths
 
 

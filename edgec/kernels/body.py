@@ -10,10 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import tvm
-from tvm.script.ir_builder import IRBuilder
-from tvm.script.ir_builder import tirx as T
-
+from edgec.kernels.deferred import T, ir_builder, tvm
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer
 
@@ -149,7 +146,7 @@ def outer_index(body: Body, item: Any, extents: Sequence[Any]) -> list[Any]:
 
 def prim_func(kernel: Kernel, isa: InstructionSet, name: str = "") -> Any:
     """The PrimFunc of a kernel."""
-    with IRBuilder() as builder:
+    with ir_builder.IRBuilder() as builder:
         with T.prim_func(False, True):
             kernel.emit(Body(kernel, isa, name or kernel.name), isa)
     return builder.get()

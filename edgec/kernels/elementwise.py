@@ -7,19 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tvm import tirx as tir
-from tvm.script.ir_builder import tirx as T
-
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels import scalars
 from edgec.kernels.body import Body, outer_index
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.steps import Step
 from edgec.ops.creation import Full
 
-Select = tir.Select
 Scalar = Callable[..., Any]  # (op, *operands) -> expression of the operands' dtype
 
 #: Elements of one item where all axes are one.
@@ -62,30 +59,30 @@ def _exp(x: Any) -> Any:
 
 
 def _minimum(_op: Any, a: Any, b: Any) -> Any:
-    small = Select(b < a, b, a)  # NaN in a stays
-    return Select(scalars.is_nan(b), b, small) if _is_float(a) else small
+    small = tir.Select(b < a, b, a)  # NaN in a stays
+    return tir.Select(scalars.is_nan(b), b, small) if _is_float(a) else small
 
 
 def _maximum(_op: Any, a: Any, b: Any) -> Any:
-    large = Select(a < b, b, a)
-    return Select(scalars.is_nan(b), b, large) if _is_float(a) else large
+    large = tir.Select(a < b, b, a)
+    return tir.Select(scalars.is_nan(b), b, large) if _is_float(a) else large
 
 
 def _relu(_op: Any, x: Any) -> Any:
-    return Select(x < _like(0, x), _like(0, x), x)  # NaN stays
+    return tir.Select(x < _like(0, x), _like(0, x), x)  # NaN stays
 
 
 def _clamp(op: Any, x: Any) -> Any:
     if op.min is not None:
-        x = Select(x < _like(op.min, x), _like(op.min, x), x)
+        x = tir.Select(x < _like(op.min, x), _like(op.min, x), x)
     if op.max is not None:
-        x = Select(x > _like(op.max, x), _like(op.max, x), x)
+        x = tir.Select(x > _like(op.max, x), _like(op.max, x), x)
     return x
 
 
 def _sign(_op: Any, x: Any) -> Any:
     zero, one = _like(0, x), _like(1, x)
-    return Select(x > zero, one, zero) - Select(x < zero, one, zero)
+    return tir.Select(x > zero, one, zero) - tir.Select(x < zero, one, zero)
 
 
 def _floor_div(_op: Any, a: Any, b: Any) -> Any:
@@ -95,10 +92,10 @@ def _floor_div(_op: Any, a: Any, b: Any) -> Any:
         zero, one = _like(0, a), _like(1, a)
         quotient = (a - rest) / b
         other = tir.And(tir.NE(rest, zero), _xor(b < zero, rest < zero))
-        whole = quotient - Select(other, one, zero)
+        whole = quotient - tir.Select(other, one, zero)
         floor = T.floor(whole)
-        floor = floor + Select(whole - floor > _like(0.5, a), one, zero)
-        return Select(tir.EQ(b, zero), a / b, floor)
+        floor = floor + tir.Select(whole - floor > _like(0.5, a), one, zero)
+        return tir.Select(tir.EQ(b, zero), a / b, floor)
     return _guarded(a, b, tir.floordiv, -a)
 
 
@@ -117,7 +114,7 @@ def _mod(_op: Any, a: Any, b: Any) -> Any:
     if _is_float(a):
         rest, zero = _remainder(a, b), _like(0, a)
         other = tir.And(tir.NE(rest, zero), _xor(b < zero, rest < zero))
-        return rest + Select(other, b, zero)
+        return rest + tir.Select(other, b, zero)
     return _guarded(a, b, tir.floormod, _like(0, a))
 
 
@@ -125,11 +122,13 @@ def _guarded(a: Any, b: Any, divide: Any, by_minus_one: Any) -> Any:
     """Integer division whose divisors 0 (the result is 0) and -1 (which overflows) do not trap."""
     zero, one = _like(0, a), _like(1, a)
     traps = tir.Or(tir.EQ(b, zero), tir.EQ(b, _like(-1, b)))
-    made = divide(a, Select(traps, one, b))
-    return Select(traps, Select(tir.EQ(b, zero), zero, by_minus_one), made)
+    made = divide(a, tir.Select(traps, one, b))
+    return tir.Select(traps, tir.Select(tir.EQ(b, zero), zero, by_minus_one), made)
 
 
 def _pow(_op: Any, a: Any, b: Any) -> Any:
+    if dtype_of(a) == "float32":
+        return scalars.power(a, getattr(b, "value", b))  # a constant exponent may be a product
     if _is_float(a):
         return T.pow(a, b)
     return T.cast(T.pow(T.cast(a, "float64"), T.cast(b, "float64")), dtype_of(a))
@@ -139,8 +138,8 @@ def _softplus(op: Any, x: Any) -> Any:
     t = x * _like(op.beta, x)
     zero = _like(0, x)
     tail = _function("log")(None, _like(1, x) + _exp(-T.abs(t)))
-    soft = (Select(t < zero, zero, t) + tail) / _like(op.beta, x)
-    return Select(t > _like(op.threshold, x), x, soft)
+    soft = (tir.Select(t < zero, zero, t) + tail) / _like(op.beta, x)
+    return tir.Select(t > _like(op.threshold, x), x, soft)
 
 
 def _gelu(op: Any, x: Any) -> Any:
@@ -156,18 +155,18 @@ def _gelu(op: Any, x: Any) -> Any:
 
 def _elu(op: Any, x: Any) -> Any:
     zero = _like(0, x)
-    below = _like(op.alpha, x) * (_exp(Select(x < zero, x, zero)) - _like(1, x))
-    return Select(x > zero, x, below)
+    below = _like(op.alpha, x) * (_exp(tir.Select(x < zero, x, zero)) - _like(1, x))
+    return tir.Select(x > zero, x, below)
 
 
 def _hardsigmoid(_op: Any, x: Any) -> Any:
     shifted = x + _like(3, x)
-    shifted = Select(shifted < _like(0, x), _like(0, x), shifted)
-    return Select(shifted > _like(6, x), _like(6, x), shifted) / _like(6, x)
+    shifted = tir.Select(shifted < _like(0, x), _like(0, x), shifted)
+    return tir.Select(shifted > _like(6, x), _like(6, x), shifted) / _like(6, x)
 
 
 def _above_zero(x: Any, otherwise: Any) -> Any:
-    return Select(x > _like(0, x), x, otherwise)
+    return tir.Select(x > _like(0, x), x, otherwise)
 
 
 #: Name of an op -> expression. Comparisons and logic give and take "bool".
@@ -217,7 +216,7 @@ SCALARS: dict[str, Scalar] = {
     "logical_and": lambda op, a, b: tir.And(a, b),
     "logical_or": lambda op, a, b: tir.Or(a, b),
     "logical_xor": lambda op, a, b: _xor(a, b),
-    "where": lambda op, c, a, b: Select(c, a, b),
+    "where": lambda op, c, a, b: tir.Select(c, a, b),
 }
 
 
@@ -276,7 +275,7 @@ def to_storage(value: Any, dtype: str) -> Any:
         bits = T.reinterpret("uint32", value)
         up = const(0x7FFF, "uint32") + ((bits >> const(16, "uint32")) & const(1, "uint32"))
         rounded = T.cast((bits + up) >> const(16, "uint32"), "uint16")
-        return Select(scalars.is_nan(value), const(0x7FC0, "uint16"), rounded)
+        return tir.Select(scalars.is_nan(value), const(0x7FC0, "uint16"), rounded)
     return value
 
 

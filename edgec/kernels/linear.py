@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from tvm.script.ir_builder import tirx as T
-
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
 from edgec.kernels.decode import workspace_decoder
+from edgec.kernels.deferred import T
 from edgec.kernels.epilogues import PLAIN, Finish, operand_parameters, result_pointer
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size

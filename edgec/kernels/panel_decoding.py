@@ -10,10 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import tirx as tir
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.elementwise import from_storage
 from edgec.kernels.panels import (
     DEPTH,
@@ -31,8 +29,6 @@ from edgec.kernels.panels import (
 )
 from edgec.kernels.tiles import PANEL
 from edgec.kernels.vectors import load, spread, store
-
-Select = tir.Select
 
 #: f32 of the workspace that decoding needs: the part, and the kept half of a 2:4 weight.
 DECODED = DEPTH * PANEL
@@ -64,7 +60,7 @@ def permuted(body: Body, start: Any, codes: Any) -> Any:
     if lanes == PERMUTED:
         return part(0)
     low = codes < spread(body.i32(lanes), lanes)
-    return Select(low, part(0), part(1))  # the intrinsic takes the low bits of a code
+    return tir.Select(low, part(0), part(1))  # the intrinsic takes the low bits of a code
 
 
 def _bits(name: str, word: Any, *more: Any) -> Any:
@@ -275,11 +271,11 @@ class Decoder:
     def _of_pair(self, choice: Any, j: int, pair: tuple[Any, Any]) -> Any:
         """Neighbour j of a four of which two are kept: one of the two, or 0."""
         i32, row, column = self.body.i32, *pair
-        first = Select(choice < i32(3), i32(0), Select(choice < i32(5), i32(1), i32(2)))
-        second = Select(tir.EQ(choice, i32(3)), i32(2), i32(3))
-        second = Select(choice < i32(3), choice + i32(1), second)
-        rest = Select(tir.EQ(second, i32(j)), self.half[row + 1, column], self.body.f32(0))
-        return Select(tir.EQ(first, i32(j)), self.half[row, column], rest)
+        first = tir.Select(choice < i32(3), i32(0), tir.Select(choice < i32(5), i32(1), i32(2)))
+        second = tir.Select(tir.EQ(choice, i32(3)), i32(2), i32(3))
+        second = tir.Select(choice < i32(3), choice + i32(1), second)
+        rest = tir.Select(tir.EQ(second, i32(j)), self.half[row + 1, column], self.body.f32(0))
+        return tir.Select(tir.EQ(first, i32(j)), self.half[row, column], rest)
 
     def _outliers(self, spec: OutlierPanels, panel: Any, part: Any) -> None:
         body = self.body

@@ -10,13 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tvm import tirx as tir
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.tiles import PANEL
 
-Select = tir.Select
 Triple = tuple[int, int, int]
 
 
@@ -153,7 +150,7 @@ class Block:
                         fits = tir.all(fits, whole, scaled >= 0)
                     good = fits if good is None else tir.all(good, fits)
                 body.store(offset, flat, v + lane)
-                body.store(inside, Select(good, body.i32(1), body.i32(0)), v + lane)
+                body.store(inside, tir.Select(good, body.i32(1), body.i32(0)), v + lane)
 
     def _row(self, channel: Any, row: Any, offset: Any, inside: Any) -> None:
         """One row: in vectors where its places are neighbours and no vector leaves x."""
@@ -169,7 +166,7 @@ class Block:
                 for v in range(0, PANEL, lanes):
                     with body.vector(lanes) as lane:
                         c = v + lane
-                        kept = Select(inside[c] > 0, x[begin + c], body.f32(0))
+                        kept = tir.Select(inside[c] > 0, x[begin + c], body.f32(0))
                         body.store(patches.out, kept, row, c)
             with T.Else():
                 self._scalars(channel, row, offset, inside)
@@ -178,5 +175,5 @@ class Block:
         patches, body = self.patches, self.patches.body
         with body.loop(0, PANEL) as c:
             valid = inside[c] > 0
-            at = channel + Select(valid, offset[c], body.i32(0))
-            body.store(patches.out, Select(valid, patches.x[at], body.f32(0)), row, c)
+            at = channel + tir.Select(valid, offset[c], body.i32(0))
+            body.store(patches.out, tir.Select(valid, patches.x[at], body.f32(0)), row, c)

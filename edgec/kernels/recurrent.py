@@ -21,11 +21,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from tvm.script.ir_builder import tirx as T
-
 from edgec.ir.dims import Dim
 from edgec.kernels import scalars
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.sweep import each

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from tvm import tirx as tir
-from tvm.script.ir_builder import tirx as T
-
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.elementwise import computed_in, const, from_storage, storage, to_storage
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size

@@ -16,8 +16,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import tvm
-from tvm.script.ir_builder import tirx as T
+from edgec.kernels.deferred import T, tvm
 
 # Adding 1.5 * 2**23 rounds a float to the nearest integer, which then sits in the low bits.
 _ROUND = 12582912.0
@@ -241,7 +240,7 @@ _POWERS = {
     1.0: lambda x: x,
     2.0: lambda x: x * x,
     3.0: lambda x: x * x * x,
-    0.5: T.sqrt,
+    0.5: lambda x: T.sqrt(x),
     -0.5: lambda x: f32(1.0) / T.sqrt(x),
     -1.0: lambda x: f32(1.0) / x,
     -2.0: lambda x: f32(1.0) / (x * x),

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from tvm import tirx as tir
-from tvm.script.ir_builder import tirx as T
-
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels import scalars
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.elementwise import computed_in, const, from_storage, storage, to_storage
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size

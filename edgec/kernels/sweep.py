@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tvm.script.ir_builder import tirx as T
-
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T
 
 Element = Callable[[Any], Any]
 Combine = Callable[[Any, Any], Any]

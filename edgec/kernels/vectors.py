@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tvm
-from tvm.script.ir_builder import tirx as T
-
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T, tvm
 
 
 def widths(count: int, lanes: int) -> list[int]:

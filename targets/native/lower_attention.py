@@ -23,7 +23,7 @@ from edgec.targets.native.writer import Writer
 F32 = DType.F32
 
 #: Up to so many queries the kernel of a decoder's step is the faster one.
-FEW_QUERIES = 8
+FEW_QUERIES = 4
 
 
 @lowers("attention")
