@@ -73,6 +73,8 @@ class Decoder:
         self.states = {s.input: s.output for s in self.step.states}
         self._logits = self.step.output_names.index("logits")
         self.max_source = self.encode.dims["src"].max if "src" in self.encode.dims else 2**31
+        batches = [g.dims["batch"].max for g in (self.encode, self.step) if "batch" in g.dims]
+        self.max_batch = min(batches, default=2**31)
         past = self.step.dims.get("past")
         self.max_tokens = min(generation.max_length, past.max if past else generation.max_length)
 
@@ -152,6 +154,9 @@ class Decoder:
 
         Ends when no open hypothesis beats the worst of `beams` finished ones at its present length.
         """
+        if beams > self.max_batch:
+            need = f"at most {self.max_batch}: the greatest batch of the program"
+            raise ValidationError("translate", f"{beams} beams", need)
         operands = self.start([source])
         operands = {k: v.repeat_interleave(beams, 0) for k, v in operands.items()}
         token = torch.full((beams,), self.generation.start)
@@ -215,7 +220,7 @@ class Translator:
         self._check_lengths(texts, ids)
         order = sorted(ids, key=lambda i: len(ids[i]))
         out = [""] * len(texts)
-        size = batch if beams == 1 else 1
+        size = min(batch, self.decoder.max_batch) if beams == 1 else 1
         for start in range(0, len(order), size):
             part = order[start : start + size]
             if beams == 1:

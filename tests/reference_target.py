@@ -14,10 +14,12 @@ import pytest
 import torch
 
 from edgec.interpreter import Interpreter
-from edgec.ir import Constant, Dense, Program
+from edgec.ir import Constant, Dense, Graph, Program, Range
 from edgec.ir.graph import Node
 from edgec.target import Artifact, Executable, Signature, StoredAs, Support, Target
 from edgec.targets import TARGETS
+
+BLIND = "blind"  # a file whose presence says so
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,9 +42,19 @@ class Reference(Target):
     packages: ClassVar[tuple[str, ...]] = ()
     spoil: str = ""
     bloat: int = 0
+    batch: int = 0
+    blind: bool = False
+
+    def narrowed(self, program: Program) -> Program:
+        def narrow(graph: Graph) -> Graph:
+            sizes = {n: r for n, r in graph.dims.items() if n == "batch" and self.batch}
+            least = {n: Range(r.min, min(r.max, self.batch)) for n, r in sizes.items()}
+            return graph.replace(dims={**graph.dims, **least})
+
+        return program.map_graphs(narrow)
 
     def legalize(self, program: Program) -> Program:
-        return program
+        return self.narrowed(program)
 
     def emit(self, program: Program, folder: Path, recipe: str = "") -> Artifact:
         written = program.copy()
@@ -51,6 +63,8 @@ class Reference(Target):
             values.view(-1)[0] += 1
             written.constants[self.spoil] = Constant(self.spoil, Dense(values))
         written.save(folder)
+        if self.blind:
+            (folder / BLIND).touch()
         compressed = any(not isinstance(c.encoding, Dense) for c in program.constants.values())
         if self.bloat and compressed:
             (folder / "bloat.bin").write_bytes(bytes(self.bloat))
@@ -65,13 +79,14 @@ class Reference(Target):
 
     @staticmethod
     def load(folder: Path, threads: int = 1) -> Executable:
-        return Running(Program.load(folder))
+        return Running(Program.load(folder), (folder / BLIND).exists())
 
 
 class Running:
     """A program that is executed by the interpreter."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, blind: bool = False) -> None:
+        self._blind = blind
         self._interpreter = Interpreter(program)
         self._signatures = {n: Signature.of(g) for n, g in program.graphs.items()}
 
@@ -85,6 +100,11 @@ class Running:
     def values(
         self, function: str, inputs: Sequence[torch.Tensor], names: Sequence[str] | None = None
     ) -> dict[str, torch.Tensor]:
+        if self._blind:
+            results = self.run(function, inputs)
+            return dict(
+                zip((v.name for v in self.functions[function].outputs), results, strict=True)
+            )
         found: dict[str, torch.Tensor] = {}
 
         def keep(node: Node, results: tuple[torch.Tensor, ...]) -> None:

@@ -155,6 +155,18 @@ def test_translations_come_back_in_the_order_of_the_texts() -> None:
     ]
 
 
+def test_batches_and_beams_keep_to_the_greatest_batch() -> None:
+    made = decoder(3)
+    made.max_batch = 2
+    sizes = []
+    greedy = made.greedy
+    made.greedy = lambda sources: sizes.append(len(sources)) or greedy(sources)  # type: ignore
+    Translator(made, Letters()).translate(["b", "ab", "aa", "bab", "a"])
+    assert sizes == [2, 2, 1]
+    with pytest.raises(ValidationError, match="got 3 beams; need at most 2"):
+        made.beam([1, 2], 3)
+
+
 def test_a_blank_text_has_a_blank_translation() -> None:
     translator = Translator(decoder(1), Letters())
     (one,) = translator.translate(["ab"])

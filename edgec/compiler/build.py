@@ -6,9 +6,11 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
+
 from edgec import measure
 from edgec.compiler.cleanup import Cleaned, staged, typical_samples
-from edgec.compiler.emission import Emitted, emit, list_files
+from edgec.compiler.emission import Emitted, emit, list_files, opener
 from edgec.compiler.job import Clock, Job, Progress
 from edgec.compiler.quality import Baseline, evidence_files, measure_quality
 from edgec.compiler.records import constant_records, pass_records, tools
@@ -30,11 +32,13 @@ def make_baseline(
     """Emit the uncompressed build into `folder`, and check it: quality is measured against it."""
     progress("emit uncompressed", 0, 1)
     with clock.stage("uncompressed build"):
-        emitted = emit(cleaned.program, job.target, folder, job.recipe_sha256)
-        cases = make_cases(cleaned.program, job.dims, job.samples, progress)
-        found = fidelity(cleaned.program, emitted.executable, cases, progress)
+        program = job.target.narrowed(cleaned.program)
+        emitted = emit(program, job.target, folder, job.recipe_sha256)
+        samples = admitted(job.samples, cleaned.program, program)
+        cases = make_cases(program, job.dims, samples, progress)
+        found = fidelity(program, emitted.executable, cases, progress, opener(job.target))
     progress("emit uncompressed", 1, 1)
-    return Baseline(emitted, cleaned.program, cases, found, job.evaluation)
+    return Baseline(emitted, program, cases, found, job.evaluation)
 
 
 def build_release(
@@ -50,17 +54,20 @@ def build_release(
         compressed, records = job.passes.run(
             cleaned.program, tried, staged("passes", progress), job.calibration
         )
+        compressed = job.target.narrowed(compressed)
     records = [*cleaned.records, *records]
     progress("emit", 0, 1)
     with clock.stage("emit"):
         emitted = emit(compressed, job.target, folder, job.recipe_sha256)
     progress("emit", 1, 1)
     with clock.stage("interpret"):
-        samples = fitting(job.samples, cleaned.program, compressed)
+        samples = admitted(job.samples, cleaned.program, baseline.program)
+        samples = fitting(samples, cleaned.program, compressed)
         cases = baseline.cases if same else make_cases(compressed, job.dims, samples, progress)
         save_cases(folder, cases)
     with clock.stage("execute"), measure.peak_memory() as memory:
-        fidelity_found = fidelity(compressed, emitted.executable, cases, progress)
+        again = opener(job.target)
+        fidelity_found = fidelity(compressed, emitted.executable, cases, progress, again)
     with clock.stage("evaluate"):
         quality = measure_quality(emitted, compressed, baseline, job.limits, progress)
     with clock.stage("measure"):
@@ -77,6 +84,7 @@ def build_release(
             *(f"{c.function}: {c.note}" for c in fidelity_found.checked if c.note),
             *slower(latency, NOTABLY_SLOWER),
             *conditions(compressed),
+            *left_out(job.samples, admitted(job.samples, cleaned.program, baseline.program)),
             *missing_report(),
         ),
         target=job.target.name,
@@ -112,6 +120,26 @@ def fitting(samples: Samples | None, before: Program, after: Program) -> Samples
     kept = {f for f, g in after.graphs.items() if g.inputs == before.graphs[f].inputs}
     made = renumbered(samples, before, after) or {}
     return {f: calls for f, calls in made.items() if f in kept} or None
+
+
+def admitted(samples: Samples | None, wide: Program, narrow: Program) -> Samples | None:
+    """Samples without those of sizes that a target's options have excluded."""
+    if samples is None or wide is narrow:
+        return samples
+
+    def excluded(function: str, inputs: Sequence[torch.Tensor]) -> bool:
+        shapes = [tuple(t.shape) for t in inputs]
+        return wide.graphs[function].admits(shapes) and not narrow.graphs[function].admits(shapes)
+
+    made = {f: [c for c in calls if not excluded(f, c)] for f, calls in samples.items()}
+    return {f: calls for f, calls in made.items() if calls} or None
+
+
+def left_out(given: Samples | None, kept: Samples | None) -> list[str]:
+    """How many samples of each function the target's options have excluded."""
+    counts = {f: len(calls) - len((kept or {}).get(f, ())) for f, calls in (given or {}).items()}
+    told = "left out: their sizes are beyond the target's options"
+    return [f"{f}: {n} of {len((given or {})[f])} samples {told}" for f, n in counts.items() if n]
 
 
 def renumbered(samples: Samples | None, before: Program, after: Program) -> Samples | None:

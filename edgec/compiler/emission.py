@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +20,7 @@ from edgec.release.signature import signature_graph
 from edgec.runner import Runner, tokenizer_files
 from edgec.target import Artifact, Executable, Target
 from edgec.tokenizer import kept_tokens, read_tokenizer
+from edgec.validate.exposed import Again
 
 Kind = Literal["model", "tokenizer", "evidence"]
 
@@ -81,6 +84,18 @@ def emit(program: Program, target: Target, folder: Path, recipe: str = "") -> Em
     files = list_files(folder, [f"{MODEL}/{n}" for n in sorted(artifact.files)], "model")
     files += list_files(folder, tokenizer, "tokenizer")
     return Emitted(folder, target, artifact, metadata, tuple(files))
+
+
+def opener(target: Target) -> Again:
+    """Emits programs as `emit` does, into a folder that is gone when its user is done."""
+
+    @contextmanager
+    def again(program: Program) -> Iterator[Executable]:
+        with tempfile.TemporaryDirectory() as place:
+            target.emit(target.legalize(program), Path(place))
+            yield target.load(Path(place), threads=1)
+
+    return again
 
 
 def copy_tokenizer(metadata: dict[str, Any], folder: Path) -> dict[str, Any]:

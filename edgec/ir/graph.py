@@ -190,6 +190,14 @@ class Graph:
             raise ValidationError(self.name, "; ".join(problems))
         return env
 
+    def admits(self, shapes: Iterable[tuple[int, ...]]) -> bool:
+        """Whether inputs of these shapes fit."""
+        try:
+            self.bind(shapes)
+        except ValidationError:
+            return False
+        return True
+
     def _range_problems(self, env: dict[str, int]) -> list[str]:
         return [
             f"{name} = {value}, need {self.dims[name].min} <= {name} <= {self.dims[name].max}"

@@ -179,8 +179,15 @@ class Target:
     name: ClassVar[str] = ""
     packages: ClassVar[tuple[str, ...]] = ()
 
+    def narrowed(self, program: Program) -> Program:
+        """The program as its artifact takes it: an option may narrow the ranges of dimensions.
+
+        Raises UnsupportedError for options that do not fit the program.
+        """
+        return program
+
     def legalize(self, program: Program) -> Program:
-        """The program in ops that the target has.
+        """The narrowed program in ops that the target has.
 
         Raises UnsupportedError that lists every op, type and encoding that it cannot express.
         """

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from edgec.comparison import Comparison, compare, deviation
+from edgec.comparison import Comparison, compare
 from edgec.context import Samples
 from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir import dims
-from edgec.ir.graph import Graph, Node
+from edgec.ir.graph import Graph
 from edgec.ir.program import Program
-from edgec.ir.text import show_node
 from edgec.records import finite
 from edgec.target import Executable
+from edgec.validate.difference import first_difference
+from edgec.validate.exposed import Again
 from edgec.validate.inputs import chain
-from edgec.validate.report import Checked, Difference, Fidelity
+from edgec.validate.report import Checked, Fidelity
 from edgec.validate.settings import Setting, settings, smallest_sizes, state_dims
-from edgec.validate.tolerance import RULE, bounds, tolerance
+from edgec.validate.tolerance import RULE, bounds, own_error, tolerance
 
 Progress = Callable[[str, int, int], None]
 ROLLOUT = 3  # calls that make the states of the setting `rollout`
@@ -78,11 +80,6 @@ class Reference:
 
     def run(self, function: str, inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         return self.single.run(inputs, function)
-
-
-def own_error(single: torch.Tensor, exact: torch.Tensor) -> float:
-    """Relative deviation of a value interpreted in float32; 0 for one that is no float."""
-    return deviation(single.to(exact.dtype), exact) if exact.is_floating_point() else 0.0
 
 
 def make_cases(
@@ -199,21 +196,29 @@ def _sizes(
 
 # ------------------------------------------------------------------ the check
 def check(executable: Executable, case: Case) -> Checked:
-    """Execute one case and compare every output."""
+    """Execute one case and compare every output, on each platform that the artifact is for and this
+    machine can execute: an output's comparison is that of the platform where it is worst."""
+    platforms: dict[str, Executable] = {"": executable, **getattr(executable, "others", {})}
+    compared = [_compared(e, case, platform) for platform, e in platforms.items()]
+    worst = tuple(max(found, key=_badness) for found in zip(*compared, strict=True))
+    s, own = case.setting, finite(case.own_error)
+    return Checked(case.function, s.label, dict(s.env), s.reduced, own, worst, s.note)
+
+
+def _compared(executable: Executable, case: Case, platform: str) -> list[Comparison]:
     try:
         outputs = executable.run(case.function, list(case.inputs))
     except ValidationError as error:
         where = f"{case.function}, {case.setting.label} {dict(case.setting.env)}"
         raise ArtifactError(where, f"an artifact that fails to run: {error}") from error
     names = [v.name for v in executable.functions[case.function].outputs]
-    compared = tuple(
-        compare(name, got, want, allowed)
-        for name, got, want, allowed in zip(
-            names, outputs, case.wants, case.tolerances, strict=True
-        )
-    )
-    s, own = case.setting, finite(case.own_error)
-    return Checked(case.function, s.label, dict(s.env), s.reduced, own, compared, s.note)
+    shown = [f"{n} ({platform})" if platform else n for n in names]
+    pairs = zip(shown, outputs, case.wants, case.tolerances, strict=True)
+    return [compare(name, got, want, allowed) for name, got, want, allowed in pairs]
+
+
+def _badness(found: Comparison) -> tuple[bool, float]:
+    return not found.passed, math.inf if found.max_ratio is None else found.max_ratio
 
 
 def fidelity(
@@ -221,8 +226,12 @@ def fidelity(
     executable: Executable,
     cases: Sequence[Case],
     progress: Progress | None = None,
+    again: Again | None = None,
 ) -> Fidelity:
-    """Compare an artifact with the program it was emitted from, on that one's `make_cases`."""
+    """Compare an artifact with the program it was emitted from, on that one's `make_cases`.
+
+    again   emits another program likewise, for artifacts that cannot show their inner values
+    """
     checked = []
     for i, case in enumerate(cases):
         if progress is not None:
@@ -231,83 +240,5 @@ def fidelity(
     if progress is not None:
         progress("execute", len(cases), len(cases))
     wrong = [c for c, k in zip(cases, checked, strict=True) if not k.passed]
-    first = first_difference(program, executable, wrong[0]) if wrong else None
+    first = first_difference(program, executable, wrong[0], again) if wrong else None
     return Fidelity(not wrong, RULE, tuple(checked), first)
-
-
-def first_difference(program: Program, executable: Executable, case: Case) -> Difference | None:
-    """The first value that the artifact computes differently; None where it cannot tell.
-
-    Values that the artifact has under the graph's names are compared in the graph's order. `local`
-    then says whether the node's own result is wrong, given the artifact's operands, or an operand
-    was already off by less than its tolerance.
-    """
-    graph = program.graphs[case.function]
-    got = executable.values(case.function, list(case.inputs))
-    got |= {v.name: t for v, t in zip(graph.inputs, case.inputs, strict=True)}
-    interpreter = Interpreter(program, compute=torch.float64)
-    wanted = _values(interpreter, case, got)
-    single = _values(Interpreter(program), case, got)
-    limits = bounds(graph, case.setting.env)
-    for node in graph.nodes:
-        for value in node.outputs:
-            if value.name not in wanted:
-                continue
-            error = own_error(single[value.name], wanted[value.name])
-            allowed = tolerance(limits[value.name], error)
-            found = compare(value.name, got[value.name], wanted[value.name], allowed)
-            if not found.passed:
-                local = _is_local(interpreter, node, got, case.setting.env, found)
-                return Difference(
-                    case.function,
-                    case.setting.label,
-                    value.name,
-                    show_node(node).partition("  # ")[0],
-                    node.source,
-                    found.max_ratio,
-                    allowed,
-                    local,
-                )
-    return None
-
-
-def _values(
-    interpreter: Interpreter, case: Case, wanted: Container[str]
-) -> dict[str, torch.Tensor]:
-    """Every value of one call whose name is in `wanted`, in the dtype of the graph."""
-    found: dict[str, torch.Tensor] = {}
-
-    def keep(node: Node, results: tuple[torch.Tensor, ...]) -> None:
-        for value, result in zip(node.outputs, results, strict=True):
-            if value.name in wanted:
-                found[value.name] = result.to(value.type.dtype.torch_dtype)
-
-    interpreter.run(case.inputs, case.function, trace=keep)
-    return found
-
-
-def _is_local(
-    interpreter: Interpreter,
-    node: Node,
-    got: Mapping[str, torch.Tensor],
-    env: Mapping[str, int],
-    found: Comparison,
-) -> bool | None:
-    """Whether `node`, evaluated on the artifact's operands, differs from the artifact."""
-    operands: list[torch.Tensor | None] = []
-    for name in node.inputs:
-        if name is None:
-            operands.append(None)
-        elif name.startswith("@"):
-            operands.append(interpreter.constant(name[1:]))
-        elif name in got:
-            tensor = got[name]
-            operands.append(tensor.double() if tensor.dtype == torch.float32 else tensor)
-        else:
-            return None
-    made = node.op.bind(env).evaluate(*operands)
-    results = made if isinstance(made, tuple) else (made,)
-    index = [v.name for v in node.outputs].index(found.name)
-    dtype = got[found.name].dtype
-    again = compare(found.name, got[found.name], results[index].to(dtype), found.tolerance)
-    return not again.passed

@@ -27,6 +27,7 @@ from collections.abc import Mapping
 
 import torch
 
+from edgec.comparison import deviation
 from edgec.ir import dims
 from edgec.ir.graph import Graph, Node
 from edgec.ir.op import Exactness
@@ -66,3 +67,8 @@ def own_bound(graph: Graph, node: Node, env: Mapping[str, int]) -> float:
 def tolerance(bound: float, own_error: float) -> float:
     """Allowed deviation of an output: see the module's docstring. Nothing for an exact output."""
     return min(LIMIT, max(bound, OWN_ERROR * own_error)) if bound > 0 else 0.0
+
+
+def own_error(single: torch.Tensor, exact: torch.Tensor) -> float:
+    """Relative deviation of a value interpreted in float32; 0 for one that is no float."""
+    return deviation(single.to(exact.dtype), exact) if exact.is_floating_point() else 0.0

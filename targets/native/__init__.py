@@ -50,9 +50,9 @@ class Native(Target):
         check_outputs(platforms(self.triples), self.outputs)
 
     def legalize(self, program: Program) -> Program:
-        return legalized(self._limited(program), self.name, op_verdict, encoding_verdict)
+        return legalized(self.narrowed(program), self.name, op_verdict, encoding_verdict)
 
-    def _limited(self, program: Program) -> Program:
+    def narrowed(self, program: Program) -> Program:
         """The program with the ranges that `max_sizes` leaves."""
         limits = dict(_limit(text) for text in self.max_sizes.split(",") if text.strip())
         known = {n for g in program.graphs.values() for n in g.dims}

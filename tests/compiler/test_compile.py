@@ -97,6 +97,25 @@ def test_a_wrong_artifact_is_anomalous_and_says_where(tmp_path) -> None:
     assert release.verify().exit_code == 11
 
 
+def test_options_of_a_target_narrow_what_is_checked(tmp_path) -> None:
+    """Sizes beyond them are not executed, nor interpreted; samples of such sizes are left out."""
+    samples = {"main": [[torch.ones(9, 64)], [torch.ones(5, 64)]]}
+    release = compiled(tmp_path / "r", options={"batch": 6}, samples=samples)
+    assert release.verdict == "ACCEPT"
+    checked = release.manifest.fidelity.checked
+    assert max(c.dims["batch"] for c in checked) == 6
+    assert [c.dims["batch"] for c in checked if c.label.startswith("example")] == [5]
+    assert "main: 1 of 2 samples left out" in "; ".join(release.manifest.warnings)
+    assert release.functions["main"].dims["batch"].max == 6
+
+
+def test_an_artifact_that_cannot_show_its_values_is_wrong_somewhere(tmp_path) -> None:
+    release = compiled(tmp_path / "r", options={"spoil": "layer0.bias", "blind": True})
+    assert release.verdict == "ANOMALOUS"
+    first = release.manifest.fidelity.first
+    assert first is not None and "linear(%x, @layer0.weight, @layer0.bias)" in first.node
+
+
 def test_lost_quality_is_a_regression(tmp_path) -> None:
     release = compiled(tmp_path / "r", ["quantize-weights{bits=2}"], max_drop=1e-3)
     assert release.verdict == "REGRESSION"

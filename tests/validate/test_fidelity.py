@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import edgec
+from edgec.compiler.emission import opener
 from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
 from edgec.ir import Builder, Constant, Dense, DType, Program, Range, TensorType, symbol
@@ -55,6 +56,26 @@ def test_the_first_of_all_values_that_a_mistake_reaches_is_named(tmp_path) -> No
     assert found.first is not None
     assert found.first.node.endswith("= linear(%x, @layer0.weight, @layer0.bias)")
     assert "first differing value" in str(found.first)
+
+
+def test_an_artifact_without_inner_values_is_emitted_again(tmp_path) -> None:
+    program, target = classifier(), Reference("layer0.bias", blind=True)
+    target.emit(program, tmp_path)
+    wrong = Reference.load(tmp_path)
+    found = fidelity(program, wrong, make_cases(program), again=opener(target))
+    assert found.first is not None
+    assert found.first.node.endswith("= linear(%x, @layer0.weight, @layer0.bias)")
+    assert found.first.local is True
+
+
+@pytest.mark.parametrize("again", [None, opener(Reference(blind=True))], ids=["none", "right"])
+def test_a_wrong_output_is_named_where_nothing_shows_more(again, tmp_path) -> None:
+    """Without another emission, or with one that is right everywhere."""
+    program = classifier()
+    Reference("layer0.bias", blind=True).emit(program, tmp_path)
+    found = fidelity(program, Reference.load(tmp_path), make_cases(program), again=again)
+    assert found.first is not None
+    assert found.first.value == "scores" and found.first.local is None
 
 
 def test_a_change_far_below_one_percent_is_noticed(tmp_path) -> None:
