@@ -17,7 +17,7 @@ from edgec.runtime.arguments import Array
 from edgec.runtime.golden import GoldenCall, read_outputs, write_golden
 from edgec.runtime.sources import INCLUDE, ROOT, check_sources, library_sources
 from edgec.target import Signature
-from edgec.targets.native.toolchain import zig
+from edgec.targets.native.toolchain import has_zig, zig
 
 TRIPLE = "aarch64-linux-gnu"
 SOURCE = Path(__file__).with_name("emulated.c")
@@ -34,12 +34,18 @@ class Emulated:
     """
 
     def __init__(self, library: Path, weights: Path, threads: int = 1) -> None:
-        qemu = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
-        if qemu is None:
-            need, do = "qemu-aarch64 on PATH", "install qemu-user, or execute it on such a machine"
-            raise UnsupportedError("native", f"{TRIPLE} on another machine", need, do)
-        self.command = (qemu, str(loading_program(library)))
+        if missing := self.missing():
+            do = "install it, or execute the library on such a machine"
+            raise UnsupportedError("native", f"{TRIPLE} on another machine", missing, do)
+        self.command = (str(_qemu()), str(loading_program(library)))
         self.library, self.weights, self.threads = library, weights, threads
+
+    @staticmethod
+    def missing() -> str:
+        """What is not here and needed; "": nothing."""
+        if _qemu() is None:
+            return "qemu-aarch64 on PATH (Debian's qemu-user)"
+        return "" if has_zig() else "the package ziglang"
 
     def run(
         self, signature: Signature, dims: Mapping[str, int], inputs: Sequence[Array]
@@ -68,6 +74,10 @@ class Emulated:
                 raise (FormatError if damaged else ValidationError)(str(self.library), said)
             (outputs,) = read_outputs(made)
         return [outputs[i].copy() for i in range(len(signature.outputs))]
+
+
+def _qemu() -> str | None:
+    return shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
 
 
 def loading_program(library: Path) -> Path:

@@ -18,6 +18,7 @@ from edgec.target import Artifact, Signature
 from edgec.targets.native.header import header
 from edgec.targets.native.libraries import ModelCode
 from edgec.targets.native.lower import Lowered, lower_function
+from edgec.targets.native.machines import not_executed
 from edgec.targets.native.outputs import write_outputs
 from edgec.targets.native.plan import lives, plan
 from edgec.targets.native.platforms import platforms
@@ -49,7 +50,8 @@ def write(program: Program, target: Native, folder: Path, recipe: str) -> Artifa
     graphs = [f.graph for f in functions]
     code = ModelCode(name, source, header(name, graphs), tuple(program.graphs), tuple(kernels))
     files = [f"{name}.weights", *write_outputs(code, chosen, target.outputs, folder)]
-    return Artifact(tuple(files), (), weights.stored(f"{name}.weights"))
+    notes = tuple(not_executed(target.triples))
+    return Artifact(tuple(files), notes, weights.stored(f"{name}.weights"))
 
 
 def _multiplied(program: Program) -> set[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,43 +14,13 @@ import torch
 from edgec.errors import FormatError, UnsupportedError, ValidationError
 from edgec.interpreter import check_inputs
 from edgec.ir import DType
-from edgec.runtime.arguments import Array
 from edgec.runtime.container_reader import read_container
-from edgec.runtime.model import Model
 from edgec.target import Signature
-from edgec.targets.native import emulated, webassembly
 from edgec.targets.native.files import ABOUT
+from edgec.targets.native.machines import MACHINES, Here, Machine
 from edgec.targets.native.toolchain import host_triple
 
 AGAIN = "emit the model again"
-
-
-class Machine(Protocol):
-    """Something that executes a library."""
-
-    def run(
-        self, signature: Signature, dims: Mapping[str, int], inputs: Sequence[Array]
-    ) -> list[Array]:
-        """Call a function with all inputs; all outputs, those that are states too."""
-
-
-class Here:
-    """This machine's own library, in this process."""
-
-    def __init__(self, library: Path, weights: Path, threads: int = 1) -> None:
-        self.model = Model(library, weights, threads)
-
-    def run(
-        self, signature: Signature, dims: Mapping[str, int], inputs: Sequence[Array]
-    ) -> list[Array]:
-        return self.model.run(signature.name, dims, inputs, keep_states=False)
-
-
-#: What executes libraries of other platforms, in the order in which they are tried.
-MACHINES: dict[str, Callable[[Path, Path, int], Machine]] = {
-    emulated.TRIPLE: emulated.Emulated,
-    webassembly.TRIPLE: webassembly.Node,
-}
 
 
 class NativeExecutable:
@@ -67,8 +38,19 @@ class NativeExecutable:
             raise FormatError(str(folder), got, "exactly one", AGAIN)
         self.functions = _signatures(weights[0])
         self.triple, library = _choose(folder, triple)
-        machine = Here if self.triple == host_triple() else MACHINES[self.triple]
+        of_host = self.triple == host_triple()
+        machine: type[Machine] = Here if of_host else MACHINES[self.triple]
         self.machine = machine(library, weights[0], threads)
+        self.folder = folder
+
+    @cached_property
+    def others(self) -> dict[str, NativeExecutable]:
+        """The libraries for other platforms that can be executed here too, by triple."""
+        found = {}
+        for triple in _libraries(self.folder).keys() & MACHINES.keys() - {self.triple}:
+            with suppress(UnsupportedError):
+                found[triple] = NativeExecutable(self.folder, triple=triple)
+        return dict(sorted(found.items()))
 
     def run(self, function: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Execute a function. Raises ValidationError for inputs that do not fit its signature."""
@@ -99,9 +81,14 @@ class NativeExecutable:
         return {n: results[n] for n in names} if names is not None else results
 
 
+def _libraries(folder: Path) -> dict[str, Path]:
+    """What can be loaded, by triple."""
+    return {p.parent.name: p for p in sorted(folder.glob("lib/*/*")) if p.suffix != ".a"}
+
+
 def _choose(folder: Path, wanted: str) -> tuple[str, Path]:
     """The triple to execute and its library: this machine's own before those of others."""
-    there = {p.parent.name: p for p in sorted(folder.glob("lib/*/*")) if p.suffix != ".a"}
+    there = _libraries(folder)
     known = [t for t in (host_triple(), *MACHINES) if t in there]
     chosen = wanted or next(iter(known), "")
     if chosen not in known:

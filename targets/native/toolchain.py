@@ -93,13 +93,17 @@ def toolchain(triple: str) -> Toolchain:
     for name in names:
         if name and (found := shutil.which(name)) and (archiver := shutil.which("ar")):
             return Toolchain(triple, (found,), (archiver,), _version(found))
-    if importlib.util.find_spec("ziglang") is None:
+    if not has_zig():
         system = "a C compiler called cc, or " if is_host else ""
         need = f"{system}the package ziglang"
         raise UnsupportedError(
             "native", f"no compiler for {triple}", need, "pip install 'edgec[cross]'"
         )
     return zig(triple, PLATFORMS[triple].zig)
+
+
+def has_zig() -> bool:
+    return importlib.util.find_spec("ziglang") is not None
 
 
 def zig(triple: str, target: str) -> Toolchain:

@@ -46,18 +46,21 @@ class Node:
     """
 
     def __init__(self, library: Path, weights: Path, threads: int = 1) -> None:
-        node = shutil.which("node")
-        if node is None:
-            need, do = "node on PATH", "install nodejs 18 or newer"
-            raise UnsupportedError("native", f"{TRIPLE} on this machine", need, do)
+        if missing := self.missing():
+            raise UnsupportedError("native", f"{TRIPLE} on this machine", missing, "install it")
         loader = weights.with_suffix(".mjs")
         if not loader.is_file():
             raise FormatError(str(weights.parent), f"no {loader.name}", "the model's loader")
-        words = [node, str(CALLS), str(loader)]
+        words = ["node", str(CALLS), str(loader)]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         if said := self._answer().get("error"):
             self.close()
             raise FormatError(str(library), said)
+
+    @staticmethod
+    def missing() -> str:
+        """What is not here and needed; "": nothing."""
+        return "" if shutil.which("node") else "node on PATH (Node 18 or newer)"
 
     def run(
         self, signature: Signature, dims: Mapping[str, int], inputs: Sequence[Array]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ import edgec
 from edgec.errors import FormatError, UnsupportedError, ValidationError
 from edgec.ir import Program
 from edgec.targets.native import Native
-from edgec.targets.native.emulated import undefined_symbols
+from edgec.targets.native.emulated import Emulated, undefined_symbols
 from edgec.targets.native.run import NativeExecutable
 from edgec.targets.native.toolchain import host_triple
+from edgec.validate import fidelity, make_cases
 from tests.runtime.tools import need, need_zig
 from tests.targets.native.small import LONGEST, TOKENS, close, emit, small
 
+BOTH = ("shared", "source")
 ARM, WASM = "aarch64-linux-gnu", "wasm32-unknown-unknown"
 TOOLS = {ARM: ("qemu-aarch64", "qemu-user"), WASM: ("node", "nodejs")}
 
@@ -81,7 +84,7 @@ def test_a_missing_emulator_is_told(
     triple: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda *given, **options: None)
-    with pytest.raises(UnsupportedError, match=f"need {TOOLS[triple][0]} on PATH; install"):
+    with pytest.raises(UnsupportedError, match=f"need {TOOLS[triple][0]} on PATH .*; install it"):
         NativeExecutable(folder, triple=triple)
 
 
@@ -100,7 +103,45 @@ def test_a_recipe_names_its_triples(tmp_path: Path) -> None:
     names = {f.name for f in release.manifest.files if f.kind == "model"}
     assert {f"model/lib/{ARM}/libmodel.so", f"model/lib/{WASM}/model.wasm"} <= names
     assert {"model/model.h", "model/model.mjs", "model/model.weights"} <= names
+    checked = release.manifest.fidelity.checked
+    assert all(o.name.startswith("output") for c in checked for o in c.outputs)
+    assert release.manifest.notes == ()
     assert release.verify().passed
+
+
+def test_every_platform_is_checked_and_the_worst_is_told(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library for aarch64 that is wrong is found, though this machine's own is right."""
+    need(*TOOLS[ARM])
+    need_zig()
+    emit(program, tmp_path, (host_triple(), ARM))
+    cases = make_cases(program)
+    assert fidelity(program, Native.load(tmp_path), cases).passed
+    run = Emulated.run
+    monkeypatch.setattr(Emulated, "run", lambda *given: [y * 1.5 for y in run(*given)])
+    found = fidelity(program, Native.load(tmp_path), cases)
+    assert not found.passed
+    (output,) = Native.load(tmp_path).functions["main"].outputs
+    wrong = {o.name for c in found.checked for o in c.outputs if not o.passed}
+    assert wrong == {f"{output.name} ({ARM})"}
+
+
+def test_a_platform_that_is_not_executed_is_told(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_zig()
+    which = shutil.which
+    hidden = lambda name, **given: None if "qemu" in name else which(name, **given)  # noqa: E731
+    monkeypatch.setattr("shutil.which", hidden)
+    made = emit(program, tmp_path, (host_triple(), ARM, "aarch64-apple-ios"), outputs=BOTH)
+    assert made.notes == (
+        f"{ARM}: written, not executed: no qemu-aarch64 on PATH (Debian's qemu-user) here",
+        "aarch64-apple-ios: written, not executed: only its own devices can",
+    )
+    executable = Native.load(tmp_path)
+    assert isinstance(executable, NativeExecutable)
+    assert executable.others == {}
 
 
 @pytest.mark.parametrize("cut", [0, 4, 40, 63, 200])
