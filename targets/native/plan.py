@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgec.errors import UnsupportedError
 from edgec.ir import Range
 from edgec.targets.native.sizes import greatest
 from edgec.targets.native.statements import Statement, storages
 from edgec.targets.native.views import Storage
 
 ALIGNMENT = 64
+
+#: Of one value: kernels count its elements in 32 bits.
+MOST_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,22 @@ class Life:
 
 def lives(statements: Sequence[Statement], ranges: Mapping[str, Range]) -> dict[Storage, Life]:
     """Lives of the arena's storages; what a loop touches lives as long as the loop, which is one
-    statement here."""
+    statement here.
+
+    Raises UnsupportedError for values that are too large.
+    """
     found: dict[Storage, tuple[int, int]] = {}
     for i, statement in enumerate(statements):
         for storage in storages(statement):
             if storage.kind == "arena":
                 first, _ = found.get(storage, (i, i))
                 found[storage] = (first, i)
-    return {s: Life(a, b, greatest(s.nbytes, ranges)) for s, (a, b) in found.items()}
+    made = {s: Life(a, b, greatest(s.nbytes, ranges)) for s, (a, b) in found.items()}
+    if large := sorted(f"{s.name} {x.nbytes}" for s, x in made.items() if x.nbytes > MOST_BYTES):
+        got = f"values of more than {MOST_BYTES} bytes at the greatest sizes: {', '.join(large)}"
+        do = 'give smaller max_sizes, as native{max_sizes="seq=512"}'
+        raise UnsupportedError("native", got, "32-bit offsets inside of a value", do)
+    return made
 
 
 def plan(found: Mapping[Storage, Life], start: int = 0) -> tuple[dict[Storage, int], int]:
