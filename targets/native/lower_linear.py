@@ -30,7 +30,10 @@ def linear(w: Writer, node: Node) -> View:
     weight = w.graph.constant(given(w, node, 1))
     if weight is not None and (packable := as_f32(weight)) is not None:
         return _packed(w, node, packable, operand(w, node, 2), node.op)
-    y = matmul_of(w, node, w.view(given(w, node, 0)), w.view(given(w, node, 1)).permuted((1, 0)))
+    x = w.view(given(w, node, 0))
+    if node.op.activations != "none":
+        x = _rounded_rows(w, x, node.op)
+    y = matmul_of(w, node, x, w.view(given(w, node, 1)).permuted((1, 0)))
     bias = operand(w, node, 2)
     return y if bias is None else sum_of(w, y, w.dense(bias))
 
@@ -129,6 +132,15 @@ def rounded(w: Writer, x: View, op: Any) -> View:
     else:
         w.call(RoundActivations("dynamic_token"), [x, to], m=m, k=k)
     return to
+
+
+def _rounded_rows(w: Writer, x: View, op: LinearOp) -> View:
+    """x of any shape, rounded row by row."""
+    rows = w.row_major(x).reshaped((dims.product(x.shape[:-1]), x.shape[-1]))
+    assert rows is not None
+    made = rounded(w, rows, op).reshaped(x.shape)
+    assert made is not None
+    return made
 
 
 # ------------------------------------------------------------------ batched

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,7 @@ def _at(e: Any, values: Values) -> Values:
     return functools.reduce(_NUMPY[e.func], parts)
 
 
-_NUMPY: dict[Any, Any] = {
+_NUMPY: dict[Any, Callable[[Any, Any], Any]] = {
     sympy.Add: np.add,
     sympy.Mul: np.multiply,
     sympy.Pow: np.power,
@@ -125,6 +125,5 @@ def _interval(e: Any, bounds: Mapping[str, Bounds]) -> Bounds:
 
 def _corners(func: Any, a: Bounds, b: Bounds) -> Bounds:
     """Of products, powers and floor divisions, which are monotone in each operand."""
-    operation = {sympy.Mul: int.__mul__, sympy.Pow: int.__pow__, FloorDiv: int.__floordiv__}[func]
-    values = [operation(x, y) for x in a for y in b]
+    values = [int(_NUMPY[func](x, y)) for x in a for y in b]
     return min(values), max(values)
