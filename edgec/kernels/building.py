@@ -26,26 +26,44 @@ def cache_folder() -> Path:
 
 
 def build_objects(
-    kernels: Iterable[Kernel], isa: InstructionSet, suffix: str = "", prefix: str = ""
+    kernels: Iterable[Kernel],
+    isa: InstructionSet,
+    suffix: str = "",
+    prefix: str = "",
+    parallel: bool = True,
 ) -> dict[Kernel, Path]:
     """One object file for each kernel; `prefix` and `suffix` stand around the functions' names.
 
     An object is built once for its tensor IR, instruction set and version of TVM. A note says which
     object a kernel of these sources had, so that TVM is not even imported where nothing changed.
+    With `parallel`, many kernels are compiled by as many processes as there are cores.
     Raises BuildError where TVM is missing or refuses a kernel.
     """
+    from edgec.kernels.worker import compile_ahead, processes
+
     folder = cache_folder() / "objects"
     folder.mkdir(parents=True, exist_ok=True)
     machine = f"{_versions()}\n{isa.name}\n{sorted(isa.target.items())}\n{suffix}\n{prefix}"
+    notes = {
+        k: folder / f"{_digest(machine, _sources(), k.key())}.note" for k in dict.fromkeys(kernels)
+    }
+    missing = [k for k, note in notes.items() if _noted(note) is None]
+    if parallel and (workers := processes(len(missing))) > 1:
+        compile_ahead(missing, isa, suffix, prefix, workers)
     found: dict[Kernel, Path] = {}
-    for kernel in dict.fromkeys(kernels):
-        note = folder / f"{_digest(machine, _sources(), kernel.key())}.note"
-        path = folder / note.read_text() if note.exists() else None
-        if path is None or not path.exists():
+    for kernel, note in notes.items():
+        path = _noted(note)
+        if path is None:
             path = _object(kernel, isa, f"{prefix}{kernel.name}{suffix}", machine, folder)
             _write_whole(note, path.name.encode())
         found[kernel] = path
     return found
+
+
+def _noted(note: Path) -> Path | None:
+    """The object that a note names, where both are there."""
+    path = note.parent / note.read_text() if note.exists() else None
+    return path if path is not None and path.exists() else None
 
 
 def _digest(*texts: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -119,7 +120,9 @@ def test_every_platform_is_checked_and_the_worst_is_told(
     cases = make_cases(program)
     assert fidelity(program, Native.load(tmp_path), cases).passed
     run = Emulated.run
-    monkeypatch.setattr(Emulated, "run", lambda *given: [y * 1.5 for y in run(*given)])
+    monkeypatch.setattr(
+        Emulated, "run", lambda *given: [np.multiply(y, 1.5, dtype=y.dtype) for y in run(*given)]
+    )
     found = fidelity(program, Native.load(tmp_path), cases)
     assert not found.passed
     (output,) = Native.load(tmp_path).functions["main"].outputs

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,31 +22,38 @@ each_case = pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 
 
 @dataclass
-class Library:
-    """All cases that the target takes, and why it did not take the others."""
+class Cases:
+    """A function for each case that the target takes, and why it did not take the others."""
 
-    executable: Executable
+    program: Program = field(default_factory=lambda: Program({}, {}))
     functions: dict[str, str] = field(default_factory=dict)
     refused: dict[str, EdgecError] = field(default_factory=dict)
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """One program whose functions are the cases: compiled once."""
-    target, program = Native(), Program({}, {})
-    functions: dict[str, str] = {}
-    refused: dict[str, EdgecError] = {}
+def cases() -> Cases:
+    return legal_cases()
+
+
+@pytest.fixture(scope="module")
+def executable(cases: Cases, tmp_path_factory: pytest.TempPathFactory) -> Executable:
+    """All of them in one library."""
+    folder = tmp_path_factory.mktemp("native")
+    Native().emit(cases.program, folder)
+    return Native.load(folder)
+
+
+def legal_cases() -> Cases:
+    found = Cases()
     for i, case in enumerate(CASES):
         try:
-            legal = target.legalize(bounded(case).verify()).verify()
+            legal = Native().legalize(bounded(case).verify()).verify()
         except EdgecError as error:
-            refused[case.name] = error
+            found.refused[case.name] = error
             continue
-        functions[case.name] = f"case_{i}"
-        add(program, legal, f"case_{i}")
-    folder = tmp_path_factory.mktemp("native")
-    target.emit(program, folder)
-    return Library(Native.load(folder), functions, refused)
+        found.functions[case.name] = f"case_{i}"
+        add(found.program, legal, f"case_{i}")
+    return found
 
 
 def bounded(case: Case) -> Program:
@@ -100,20 +106,30 @@ def agree(got: torch.Tensor, want: torch.Tensor, tolerance: float) -> bool:
 
 
 @each_case
-def test_native_computes_what_evaluate_does(case: Case, library: Library) -> None:
-    if case.name in library.refused:
-        raise library.refused[case.name]
-    program, function = case.program(), library.functions[case.name]
+def test_native_computes_what_evaluate_does(
+    case: Case, cases: Cases, executable: Executable
+) -> None:
+    if case.name in cases.refused:
+        raise cases.refused[case.name]
+    assert differences(executable, cases.functions[case.name], case) == []
+
+
+def differences(executable: Executable, function: str, case: Case) -> list[object]:
+    """Sizes, results and expectations of all that differs."""
+    program = case.program()
+    found: list[object] = []
     exact = OPS[case.op].exactness is Exactness.EXACT
     for env in case.sizes:
         inputs = case.inputs(env)
         compute = torch.float32 if case.rough else torch.float64
         wanted = Interpreter(program, compute=compute).run(inputs)
         declared = [t.dtype.torch_dtype for t in program.main.output_types()]
-        outputs = library.executable.run(function, inputs)
+        outputs = executable.run(function, inputs)
         assert [t.dtype for t in outputs] == declared
         for got, want in zip(outputs, wanted, strict=True):
             finite = want.double()[want.isfinite()].abs()
             scale = float(finite.max()) if finite.numel() else 0.0
             tolerance = 0.0 if exact else allowed(program, env, scale)
-            assert agree(got, want, tolerance), (env, got, want)
+            if not agree(got, want, tolerance):
+                found.append((env, got, want))
+    return found
