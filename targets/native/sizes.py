@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ UNBOUNDED = Range().max
 _EXHAUSTIVE = 1 << 18
 
 Bounds = tuple[int, int]
-Values = npt.NDArray[np.int64]
+Values = npt.NDArray[Any]
 
 
 def check_bounded(graphs: Iterable[Graph]) -> None:
@@ -71,7 +72,9 @@ def _of_factor(factor: sympy.Expr, bounds: Mapping[str, Bounds]) -> Bounds:
     if len(names) == 1:
         low, high = bounds[names[0]]
         if high - low < _EXHAUSTIVE:
-            found = _at(factor, np.arange(low, high + 1, dtype=np.int64))
+            # beyond 15 bits powers may leave 64: Python's own integers then
+            kind = np.int64 if high < 1 << 15 else object
+            found = _at(factor, np.arange(low, high + 1).astype(kind))
             return int(found.min()), int(found.max())
     return _interval(factor, bounds)
 
@@ -104,6 +107,13 @@ _NUMPY: dict[Any, Callable[[Any, Any], Any]] = {
 }
 
 
+_EXACT: dict[Any, Callable[[int, int], int]] = {
+    sympy.Mul: operator.mul,
+    sympy.Pow: operator.pow,
+    FloorDiv: operator.floordiv,
+}
+
+
 def _interval(e: Any, bounds: Mapping[str, Bounds]) -> Bounds:
     """Interval arithmetic: what a name is in one place says nothing of it in another."""
     if isinstance(e, sympy.Symbol):
@@ -125,5 +135,5 @@ def _interval(e: Any, bounds: Mapping[str, Bounds]) -> Bounds:
 
 def _corners(func: Any, a: Bounds, b: Bounds) -> Bounds:
     """Of products, powers and floor divisions, which are monotone in each operand."""
-    values = [int(_NUMPY[func](x, y)) for x in a for y in b]
+    values = [_EXACT[func](x, y) for x in a for y in b]
     return min(values), max(values)

@@ -61,6 +61,12 @@ def test_exact_where_one_name_or_affine(dim: Dim) -> None:
     assert greatest(dims.normal(dim), ranges) == true_greatest(dims.normal(dim), ranges)
 
 
+def test_products_beyond_64_bits_stay_positive() -> None:
+    ranges = {"n": Range(1, 2**30), "m": Range(1, 2**30)}
+    dim = dims.normal(4 * N * N * M + dims.floordiv(N * M, 3))
+    assert greatest(dim, ranges) >= 4 * 2**90
+
+
 def test_dimensions_without_a_maximum_are_named() -> None:
     b = Builder.new(
         "main", [("x", TensorType(DType.F32, (N, M)))], {}, {"n": Range(), "m": Range(1, 4)}
