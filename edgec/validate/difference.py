@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from edgec.comparison import Comparison, compare
+from edgec.errors import EdgecError
 from edgec.interpreter import Interpreter
 from edgec.ir.graph import Node
 from edgec.ir.program import Program
@@ -30,23 +31,29 @@ def first_difference(
     then says whether the node's own result is wrong, given the artifact's operands, or an operand
     was already off by less than its tolerance.
 
-    An artifact without inner values is emitted `again`, with all of them as outputs; where that one
-    is right everywhere (the mistake is in what was fused, or in where values lie), the first wrong
-    output is named.
+    An artifact without inner values is emitted `again`, with all of them as outputs; where that
+    fails, or is right everywhere (the mistake is in what was fused, or in where values lie), the
+    first wrong output is named.
     """
     graph = program.graphs[case.function]
     got = dict(zip(graph.outputs, executable.run(case.function, list(case.inputs)), strict=True))
     got |= executable.values(case.function, list(case.inputs))
-    inner = inner_values(graph)
-    if again is not None and not any(n in got for n in inner):
-        shown = exposed(program, case.function)
-        with again(shown) as other:
-            values = other.run(case.function, list(case.inputs))
-        outputs = shown.graphs[case.function].outputs
-        found = _first(program, case, dict(zip(outputs, values, strict=True)))
+    if again is not None and not any(n in got for n in inner_values(graph)):
+        found = _first(program, case, _all_values(program, case, again))
         if found is not None:
             return found
     return _first(program, case, got)
+
+
+def _all_values(program: Program, case: Case, again: Again) -> dict[str, torch.Tensor]:
+    """What the program computes on its way, emitted for that; nothing where it cannot be so."""
+    shown = exposed(program, case.function)
+    try:
+        with again(shown) as executable:
+            values = executable.run(case.function, list(case.inputs))
+    except EdgecError:
+        return {}
+    return dict(zip(shown.graphs[case.function].outputs, values, strict=True))
 
 
 def _first(program: Program, case: Case, got: dict[str, torch.Tensor]) -> Difference | None:

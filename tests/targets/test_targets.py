@@ -19,7 +19,8 @@ from edgec.targets import TARGETS, get_target, target_class
 def test_targets_by_name_and_text() -> None:
     for name in TARGETS:
         assert target_class(name).name == name
-        assert str(get_target(name)) == name
+        assert get_target(str(get_target(name))) == get_target(name)
+    assert str(get_target("onnx")) == "onnx"
     target = get_target("onnx{opset=23}", {"weights": "packed"})
     assert target.to_json()["options"]["weights"] == "packed"
     assert str(target) == "onnx{opset=23,weights='packed'}"
@@ -29,7 +30,7 @@ def test_targets_by_name_and_text() -> None:
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("onxx", {}, "[targets] got 'onxx'; need one of onnx; did you mean onnx?"),
+        ("onxx", {}, "[targets] got 'onxx'; need one of native, onnx; did you mean onnx?"),
         ("onnx{", {}, "[targets] got 'onnx{'; need name{option=value,...}"),
         ("onnx", {"opst": 21}, "unknown opst (known: opset, weights, accuracy_level)"),
         ("onnx{opst=21}", {}, "did you mean opset?"),
