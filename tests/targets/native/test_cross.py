@@ -26,7 +26,11 @@ TOOLS = {ARM: ("qemu-aarch64", "qemu-user"), WASM: ("node", "nodejs")}
 
 foreign = pytest.mark.parametrize("triple", [ARM, WASM])
 
-pytestmark = pytest.mark.skipif(host_triple() == ARM, reason="aarch64 is no other machine here")
+# Slow: zig compiles a C library for each platform when it is first used.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(host_triple() == ARM, reason="aarch64 is no other machine here"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ def test_equal_programs_give_equal_files(
     assert [n for n in contents if contents[n] != again[n]] == []
 
 
+@pytest.mark.slow
 def test_files_hold_no_path_of_the_machine(contents: dict[str, bytes]) -> None:
     root = Path(__file__).resolve().parents[3]
     told = [str(root), sys.prefix, str(Path.home() / ".cache"), "pytest-of-"]
@@ -53,6 +54,7 @@ def test_files_hold_no_path_of_the_machine(contents: dict[str, bytes]) -> None:
     assert found == set()
 
 
+@pytest.mark.slow
 def test_one_source_serves_all_platforms(contents: dict[str, bytes]) -> None:
     """It is readable: the IR line stands above what it became."""
     (name,) = [n for n in contents if n == "src/small.c"]
@@ -63,6 +65,7 @@ def test_one_source_serves_all_platforms(contents: dict[str, bytes]) -> None:
     assert "edgec_status small_main(edgec_instance *self, int64_t n_length," in text
 
 
+@pytest.mark.slow
 def test_without_a_system_compiler_zig_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,9 @@ from edgec.ir import Program
 from tests.runtime.tools import need, need_zig
 from tests.targets.native.small import close, emit, small
 
+# zig compiles a C library when it is first used.
+pytestmark = pytest.mark.slow
+
 TRIPLE = "wasm32-unknown-unknown"
 
 # What both do: the result is one JSON value.
@@ -137,7 +140,6 @@ def server(folder: Path) -> Iterator[ThreadingHTTPServer]:
     made.server_close()
 
 
-@pytest.mark.slow
 def test_a_browser_runs_the_model(
     chromium: str, folder: Path, program: Program, server: ThreadingHTTPServer, tmp_path: Path
 ) -> None:
