@@ -78,6 +78,19 @@ class Kernel:
     family: ClassVar[str] = ""
     grain: ClassVar[int] = 1
 
+    def __init_subclass__(cls) -> None:
+        """Kernels are equal where their keys are: 0.0, -0.0 and False are so as fields. `dataclass`
+        keeps what a class has."""
+        super().__init_subclass__()
+        cls.__eq__ = Kernel._has_key_of  # type: ignore[assignment]
+        cls.__hash__ = Kernel._hash_of_key  # type: ignore[assignment]
+
+    def _has_key_of(self, other: object) -> bool:
+        return isinstance(other, Kernel) and self.key() == other.key()
+
+    def _hash_of_key(self) -> int:
+        return hash(self.key())
+
     def parameters(self) -> tuple[Pointer | Size, ...]:
         """All parameters in order, without workspace, begin and end."""
         raise NotImplementedError

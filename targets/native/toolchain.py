@@ -9,7 +9,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,10 +106,16 @@ def has_zig() -> bool:
 
 
 def zig(triple: str, target: str) -> Toolchain:
-    """The compiler of the package ziglang; `target` is its own name of the platform."""
-    program = (sys.executable, "-m", "ziglang")
-    compiler = (*program, "cc", "-target", target)
-    return Toolchain(triple, compiler, (*program, "ar"), _version(*program, "cc"))
+    """The compiler of the package ziglang; `target` is its own name of the platform.
+
+    Its program is called as `python -m ziglang` would, but that takes modules from the folder that
+    it is called in.
+    """
+    package = importlib.util.find_spec("ziglang")
+    assert package is not None and package.origin is not None
+    program = str(Path(package.origin).with_name("zig"))
+    compiler = (program, "cc", "-target", target)
+    return Toolchain(triple, compiler, (program, "ar"), _version(program, "cc"))
 
 
 @functools.cache
