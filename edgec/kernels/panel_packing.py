@@ -110,7 +110,7 @@ def conv_transposed(encoding: Encoding, groups: int) -> Encoding | None:
             return replace(encoding, values=turned(encoding.values))
         case Affine(group=0, axis=None):
             return replace(encoding, codes=turned(encoding.codes))
-        case Affine(group=0, axis=0 | 1) if groups == 1:
+        case Affine(axis=0 | 1) if groups == 1:  # rows have the same order in both
             return replace(encoding, codes=turned(encoding.codes), axis=1 - (encoding.axis or 0))
     return None
 

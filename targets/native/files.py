@@ -14,7 +14,7 @@ from edgec.ir import Program
 from edgec.kernels import Kernel
 from edgec.runtime.container import Container, Entry, Kind
 from edgec.runtime.container_writer import write_container
-from edgec.target import Artifact, Signature
+from edgec.target import Artifact, Signature, StoredAs, Support
 from edgec.targets.native.header import header
 from edgec.targets.native.libraries import ModelCode
 from edgec.targets.native.lower import Lowered, lower_function
@@ -22,7 +22,7 @@ from edgec.targets.native.machines import not_executed
 from edgec.targets.native.outputs import write_outputs
 from edgec.targets.native.plan import lives, plan
 from edgec.targets.native.platforms import platforms
-from edgec.targets.native.sizes import check_bounded
+from edgec.targets.native.sizes import check_bounded, without_unbound
 from edgec.targets.native.source import Memory, model_source
 from edgec.targets.native.statements import calls
 from edgec.targets.native.states import State, states_of
@@ -38,8 +38,9 @@ ABOUT = "edgec.about"
 def write(program: Program, target: Native, folder: Path, recipe: str) -> Artifact:
     """Write a legalized program."""
     name = target.file_name
+    program = program.map_graphs(without_unbound)
     check_bounded(program.graphs.values())
-    weights = Weights(_multiplied(program))
+    weights = Weights(program.constants, _multiplied(program))
     states = {n: list(states_of(g)) for n, g in program.graphs.items()}
     functions = [lower_function(g, weights, states[n]) for n, g in program.graphs.items()]
     container = _write_weights(program, weights, folder / f"{name}.weights", name, recipe)
@@ -50,8 +51,18 @@ def write(program: Program, target: Native, folder: Path, recipe: str) -> Artifa
     graphs = [f.graph for f in functions]
     code = ModelCode(name, source, header(name, graphs), tuple(program.graphs), tuple(kernels))
     files = [f"{name}.weights", *write_outputs(code, chosen, target.outputs, folder)]
-    notes = tuple(not_executed(target.triples))
-    return Artifact(tuple(files), notes, weights.stored(f"{name}.weights"))
+    stored = weights.stored(f"{name}.weights")
+    notes = (*not_executed(target.triples), *_widened(stored))
+    return Artifact(tuple(files), notes, stored)
+
+
+def _widened(stored: Mapping[str, StoredAs]) -> list[str]:
+    """A line for each reason why constants take more bytes than they have to."""
+    found: dict[str, list[str]] = {}
+    for name, form in stored.items():
+        if form.support is Support.WIDENED or "layouts" in form.reason:
+            found.setdefault(form.reason, []).append(name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in found.items()]
 
 
 def _multiplied(program: Program) -> set[str]:

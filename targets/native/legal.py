@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgec import patterns
-from edgec.ir import DType, Encoding, Op, Program, TensorType
-from edgec.ir.encoding import Dense
+from edgec.ir import DType, Op, Program, TensorType
 from edgec.ops.attention import Attention
 from edgec.ops.linear import Linear
 from edgec.ops.movement import Pad
@@ -15,6 +14,7 @@ from edgec.ops.recurrent import Recurrent
 from edgec.ops.resize import Resize
 from edgec.passes.fold_constants import FoldConstants
 from edgec.target import NATIVE, Support, Verdict
+from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.lower import LOWERINGS
 from edgec.targets.native.lower_pool import ratio
 
@@ -93,9 +93,4 @@ def _resizable(op: Resize, types: Sequence[TensorType | None]) -> bool:
     return all(ratio(op, i, old, new) is not None for i, (old, new) in enumerate(pairs))
 
 
-def encoding_verdict(encoding: Encoding) -> Verdict:
-    """How a constant of this encoding is stored."""
-    match encoding:
-        case Dense(as_dtype=None):
-            return NATIVE
-    return Verdict(Support.WIDENED, "decoded at build time")
+__all__ = ["encoding_verdict", "op_verdict", "with_constant_weights"]

@@ -38,6 +38,12 @@ def check_bounded(graphs: Iterable[Graph]) -> None:
         raise UnsupportedError("native", f"no maximum for {', '.join(open_dims)}", need, do)
 
 
+def without_unbound(graph: Graph) -> Graph:
+    """The function without dimensions that no input has: no caller could say what they are."""
+    bound = dims.names(d for v in graph.inputs for d in v.type.shape)
+    return graph.replace(dims={n: r for n, r in graph.dims.items() if n in bound})
+
+
 def greatest(dim: Dim, ranges: Mapping[str, Range]) -> int:
     """Upper bound of a dimension over all admitted sizes, at least 0.
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from edgec.ir import Constant, DType, TensorType, dims
-from edgec.ir.encoding import Dense
 from edgec.kernels.panel_packing import pack
 from edgec.kernels.panels import Panels
 from edgec.patterns import Pattern
 from edgec.runtime.container import ALIGNMENT, Entry, round_up
-from edgec.target import StoredAs, Support
+from edgec.target import StoredAs, Support, Verdict
+from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.tables import Table
 from edgec.targets.native.views import Storage, View
 
@@ -29,26 +30,25 @@ class Weights:
 
     An entry is a constant in one layout; asking for the same layout again gives the same storage.
 
-    multiplied   constants that some function multiplies by, and which are packed for that
+    constants    of the program, by name
+    multiplied   those that some function multiplies by, and which are packed for that
     """
 
-    def __init__(self, multiplied: Collection[str] = ()) -> None:
+    def __init__(self, constants: Mapping[str, Constant], multiplied: Collection[str] = ()) -> None:
+        self.constants = constants
         self.multiplied = frozenset(multiplied)
         self.tables: dict[tuple[str, int], Table] = {}
         self._entries: dict[str, Entry] = {}
         self._storages: dict[str, Storage] = {}
-        self._forms: dict[str, list[tuple[str, Support, str]]] = {}
-        self._encodings: dict[str, str] = {}
+        self._forms: dict[str, list[tuple[str, str, Verdict]]] = {}
 
     def dense(self, constant: Constant) -> View:
         """The decoded values, row-major, in the constant's own element type."""
-        encoding = constant.encoding
-        plain = isinstance(encoding, Dense) and encoding.as_dtype is None
-        support = Support.NATIVE if plain else Support.WIDENED
-        reason = "" if plain else "decoded at build time: no kernel reads this encoding here"
-        storage = self._add(
-            constant, constant.name, lambda: _entry(constant.encoding.decode()), support, reason
-        )
+        verdict = encoding_verdict(constant.encoding)
+        if verdict.support is Support.DECODED:
+            verdict = Verdict(Support.WIDENED, "decoded at build time")
+        make = partial(_entry, constant)
+        storage = self._add(constant, constant.name, "row-major", make, verdict)
         return View.whole(storage, constant.type)
 
     def panels(
@@ -74,12 +74,12 @@ class Weights:
         key = f"{constant.name}/{layout}"
         names = [n for n in self._storages if n.startswith(f"{key}/")]
         if not names:
-            dense = isinstance(constant.encoding, Dense)
-            support = Support.NATIVE if dense else Support.DECODED
-            support = Support.WIDENED if widened else support
+            verdict = encoding_verdict(self.constants[constant.name].encoding)
+            if widened:
+                verdict = Verdict(Support.WIDENED, widened)
             for part, array in pack().items():
                 name = f"{key}/{part}"
-                self._add(constant, name, lambda a=array: _packed_entry(a), support, widened)  # type: ignore[misc]
+                self._add(constant, name, layout, partial(_packed_entry, array), verdict)
                 names.append(name)
         return {n.removeprefix(f"{key}/"): self._storages[n] for n in names}
 
@@ -87,16 +87,15 @@ class Weights:
         self,
         constant: Constant,
         name: str,
+        layout: str,
         make: Callable[[], Entry],
-        support: Support,
-        reason: str,
+        verdict: Verdict,
     ) -> Storage:
         if name not in self._storages:
             made = make()
             self._entries[name] = Entry(name, made.data, made.dtype)
             self._storages[name] = Storage("weights", name, made.data.nbytes)
-            self._forms.setdefault(constant.name, []).append((name, support, reason))
-            self._encodings[constant.name] = constant.encoding.describe()
+            self._forms.setdefault(constant.name, []).append((name, layout, verdict))
         return self._storages[name]
 
     def table(self, pattern: Pattern, longest: int) -> Table:
@@ -123,14 +122,15 @@ class Weights:
         """How each constant stands in the file; one in several layouts counts all its bytes."""
         made = {}
         for constant, forms in self._forms.items():
-            nbytes = sum(self._entries[n].data.nbytes for n, _, _ in forms)
-            support = max((s for _, s, _ in forms), key=list(Support).index)
-            reasons = [r for _, _, r in forms if r]
-            if len(forms) > 1 and support is Support.NATIVE:
-                reasons.append(f"stored in {len(forms)} parts")
-            made[constant] = StoredAs(
-                file, nbytes, support, self._encodings[constant], "; ".join(dict.fromkeys(reasons))
-            )
+            nbytes = sum(self._entries[name].data.nbytes for name, _, _ in forms)
+            verdicts = list(dict.fromkeys(verdict for _, _, verdict in forms))
+            support = max((v.support for v in verdicts), key=list(Support).index)
+            reasons = [v.reason for v in verdicts if v.reason]
+            layouts = dict.fromkeys(layout for _, layout, _ in forms)
+            if len(layouts) > 1:
+                reasons.append(f"stored in {len(layouts)} layouts: {', '.join(layouts)}")
+            encoding = self.constants[constant].encoding.describe()
+            made[constant] = StoredAs(file, nbytes, support, encoding, "; ".join(reasons))
         return made
 
 
@@ -141,9 +141,10 @@ def _packed_entry(array: Array) -> Entry:
     return Entry.of("x", array.view(np.int32) if array.dtype == np.uint32 else array)
 
 
-def _entry(tensor: torch.Tensor) -> Entry:
+def _entry(constant: Constant) -> Entry:
+    """The decoded values."""
+    tensor = constant.encoding.decode().detach().contiguous()
     dtype = DType.of(tensor.dtype)
-    tensor = tensor.detach().contiguous()
     if dtype in _BITS:
         return Entry("x", tensor.view(torch.int16).numpy().view(np.uint16), _BITS[dtype])
     return Entry.of("x", tensor.numpy())

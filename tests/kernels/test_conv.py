@@ -126,11 +126,12 @@ def test_conv_transpose_is_torchs(isa, geometry, groups):
     check_conv(made, isa, x, turned, bias, want, groups)
 
 
-@pytest.mark.parametrize("axis", [None, 0, 1])
-def test_a_turned_weight_of_conv_transpose_has_the_same_values(axis):
+@pytest.mark.parametrize(("axis", "group"), [(None, 0), (0, 0), (1, 0), (0, 5), (1, 6)])
+def test_a_turned_weight_of_conv_transpose_has_the_same_values(axis, group):
     codes = torch.randint(-8, 8, (3, 5, 2, 2), dtype=torch.int8)
-    scale = torch.rand(1 if axis is None else codes.shape[axis], 1) + 0.1
-    weight = Affine(codes, scale, bits=4, axis=axis)
+    rows = 1 if axis is None else codes.shape[axis]
+    scale = torch.rand(rows, 60 // rows // group if group else 1) + 0.1
+    weight = Affine(codes, scale, bits=4, axis=axis, group=group)
     turned = conv_transposed(weight, 1)
     assert turned is not None
     expected = weight.decode().permute(1, 0, 2, 3).reshape(5, 3, 4)

@@ -1,0 +1,232 @@
+"""Every encoding of a constant: read by kernels from its packed form, stored in its own bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from edgec.errors import ValidationError
+from edgec.interpreter import Interpreter
+from edgec.ir import (
+    Affine,
+    Builder,
+    Constant,
+    Dense,
+    DType,
+    Encoding,
+    Lut,
+    Outliers,
+    Program,
+    Range,
+    Sparse,
+    TensorType,
+)
+from edgec.kernels.panels import DEPTH, PERMUTED
+from edgec.runtime.container_reader import read_container
+from edgec.target import Artifact, Support
+from edgec.targets.native import Native
+from edgec.targets.native.encodings import encoding_verdict
+from edgec.targets.native.weights import Weights
+from tests.cases.encodings import encodings
+from tests.cases.weights import ENCODINGS, K, N, program_with, random_affine
+
+# One of each kind; the others run with `-m slow`.
+DEFAULT = {"bf16", "affine4 g32 zero", "lut4", "two_four affine4", "outliers affine4"}
+each_encoding = pytest.mark.parametrize(
+    "name", [n if n in DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in ENCODINGS]
+)
+
+
+def reshaped(encoding: Encoding, shape: tuple[int, ...]) -> Encoding:
+    """The same rows as a tensor of another shape."""
+    match encoding:
+        case Dense():
+            return Dense(encoding.values.reshape(shape), encoding.as_dtype)
+        case Affine() | Lut():
+            return dataclasses.replace(encoding, codes=encoding.codes.reshape(shape))
+        case Sparse():
+            values = reshaped(encoding.values, shape)
+            return dataclasses.replace(encoding, mask=encoding.mask.reshape(shape), values=values)
+        case Outliers():
+            return dataclasses.replace(encoding, base=reshaped(encoding.base, shape))
+    raise AssertionError(encoding.kind)
+
+
+def uses_of(encoding: Encoding) -> Program:
+    """One constant `w`, a function for each use; and its values as a weight `conv` of taps."""
+    constants = {"w": Constant("w", encoding)}
+    constants["conv"] = Constant("conv", reshaped(encoding, (N, K // 3, 3)))
+    dims = {"batch": Range(1, 8), "length": Range(1, 12)}
+    kinds = {
+        "linear": f"f32[batch, length, {K}]",
+        "gather": "i64[batch, 5]",
+        "decode": f"f32[batch, {K}]",
+        "conv": f"f32[batch, {K // 3}, length]",
+        "matmul": f"f32[batch, {N}]",
+    }
+    program = Program({}, constants)
+    for use, kind in kinds.items():
+        b = Builder.new(use, [("x", TensorType.parse(kind))], constants, dict(dims))
+        x, w = b.input("x"), constants["w"]
+        if use == "linear":
+            y = b.linear(x, w, None)
+        elif use == "gather":
+            y = b.gather(w, x)
+        elif use == "decode":
+            y = b.add(b.reshape(x, shape=(*x.type.shape[:1], 1, K)), w)
+        elif use == "matmul":
+            y = b.matmul(x, w)
+        else:
+            pads = ((1, 1),)
+            y = b.conv(x, constants["conv"], None, stride=(1,), padding=pads, dilation=(1,))
+        program.graphs[use] = b.finish([y])
+    return program.verify()
+
+
+def emit(program: Program, folder: Path) -> Artifact:
+    target = Native()
+    return target.emit(target.legalize(program), folder)
+
+
+def inputs_of(use: str) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(1)
+    shapes = {"linear": [(2, 1, K), (2, 7, K)], "gather": [(3, 5)], "decode": [(2, K)]}
+    shapes |= {"conv": [(2, K // 3, 9)], "matmul": [(4, N)]}
+    if use == "gather":
+        return [torch.randint(0, N, s, generator=g) for s in shapes[use]]
+    return [torch.randn(s, generator=g) for s in shapes[use]]
+
+
+@each_encoding
+def test_each_use_computes_what_the_encoding_means(name: str, tmp_path: Path) -> None:
+    program = uses_of(ENCODINGS[name])
+    artifact = emit(program, tmp_path)
+    executable, exact = Native.load(tmp_path), Interpreter(program, compute=torch.float64)
+    for use in program.graphs:
+        for x in inputs_of(use):
+            (got,), (want,) = executable.run(use, [x]), exact.run([x], use)
+            terms = {"gather": 0, "decode": 1, "matmul": N}.get(use, K)
+            eps = torch.finfo(torch.float32).eps
+            tolerance = 4 * eps * terms**0.5 * float(want.abs().max())
+            assert got.dtype == torch.float32 and got.shape == want.shape
+            assert float((got - want.float()).abs().max()) <= tolerance, use
+    for constant, stored in artifact.stored.items():
+        encoding = program.constants[constant].encoding
+        assert stored.support is encoding_verdict(encoding).support
+        assert stored.encoding == encoding.describe()
+        assert stored.nbytes == bytes_in_file(tmp_path, constant)
+
+
+def bytes_in_file(folder: Path, constant: str) -> int:
+    """Bytes of all entries of a constant, as the weights file has them."""
+    entries = read_container(folder / "model.weights").entries
+    own = [e for n, e in entries.items() if n == constant or n.startswith(f"{constant}/")]
+    return sum(e.data.nbytes for e in own)
+
+
+# ------------------------------------------------------------------ bytes
+def allowance(encoding: Encoding) -> int:
+    """Bytes beyond `nbytes` that the packed form of [32 n, k] may take; for all else than zero
+    points and outliers, those that it has to take."""
+    match encoding:
+        case Affine(zero=torch.Tensor() as zero):
+            return zero.numel() - -(-zero.numel() * encoding.bits // 8)
+        case Lut():
+            return PERMUTED * encoding.table.element_size()
+        case Sparse():
+            return allowance(encoding.values)
+        case Outliers():
+            n, k = (int(d) for d in encoding.type.shape)
+            parts = n // 32 * -(-k // DEPTH)
+            return allowance(encoding.base) + 4 * (parts + 1) + 2 * len(encoding.positions)
+    return 0
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_stored_bytes_are_those_of_the_encoding(name: str) -> None:
+    """Of whole panels: 4 / 3 of the rows are stored where 24 are needed."""
+    encoding = stacked(ENCODINGS[name])
+    constant = Constant("w", encoding)
+    weights = Weights({"w": constant})
+    weights.panels(constant)
+    stored = weights.stored("f")["w"]
+    extra = stored.nbytes - encoding.nbytes
+    most = allowance(encoding)
+    assert 0 < extra <= most if isinstance(encoding, Outliers) else extra == most
+    wanted = Support.NATIVE if name == "f32" else Support.DECODED
+    assert stored.support is wanted and stored.encoding == encoding.describe()
+
+
+def stacked(encoding: Encoding) -> Encoding:
+    """Four times the rows of an encoding of 24: 96, which are three panels."""
+
+    def four(tensor: torch.Tensor) -> torch.Tensor:
+        return torch.cat([tensor] * 4)
+
+    match encoding:
+        case Dense():
+            return Dense(four(encoding.values), encoding.as_dtype)
+        case Affine():
+            zero = None if encoding.zero is None else four(encoding.zero)
+            codes, scale = four(encoding.codes), four(encoding.scale)
+            return dataclasses.replace(encoding, codes=codes, scale=scale, zero=zero)
+        case Lut():
+            return dataclasses.replace(encoding, codes=four(encoding.codes))
+        case Sparse():
+            values = stacked(encoding.values)
+            return dataclasses.replace(encoding, mask=four(encoding.mask), values=values)
+        case Outliers():
+            places = [encoding.positions + i * encoding.base.numel for i in range(4)]
+            base, values = stacked(encoding.base), four(encoding.values)
+            return Outliers(base, torch.cat(places), values)
+    raise AssertionError(encoding.kind)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(encodings())
+def test_what_is_said_of_an_encoding_is_what_is_stored(encoding: Encoding) -> None:
+    """Any encoding of f32, nested or not, packed; `verdict` and record agree."""
+    constant = Constant("w", encoding)
+    weights = Weights({"w": constant})
+    weights.panels(constant)
+    stored = weights.stored("f")["w"]
+    verdict = encoding_verdict(encoding)
+    assert (stored.support, stored.reason) == (verdict.support, verdict.reason)
+
+
+def test_what_kernels_cannot_decode_is_widened_and_noted(tmp_path: Path) -> None:
+    half = dataclasses.replace(random_affine(4, 32), dtype=DType.F16)
+    b = Builder.new("main", [("x", TensorType.parse("f16[2, 96]"))], {"w": Constant("w", half)})
+    program = Program({"main": b.finish([b.linear(b.input("x"), "@w", None)])}, b.graph.constants)
+    artifact = emit(program.verify(), tmp_path)
+    assert artifact.stored["w"].support is Support.WIDENED
+    assert artifact.stored["w"].nbytes == 2 * N * K
+    assert artifact.notes == ("w: kernels decode to f32 only: decoded at build time",)
+    x = torch.randn(2, K, generator=torch.Generator().manual_seed(0)).half()
+    (got,), (want,) = Native.load(tmp_path).run("main", [x]), Interpreter(program).run([x])
+    torch.testing.assert_close(got, want, rtol=2e-3, atol=2e-3)
+
+
+def test_a_tied_constant_is_stored_once(tmp_path: Path) -> None:
+    encoding = random_affine(8)
+    constants = {"w": Constant("w", encoding)}
+    b = Builder.new("main", [("ids", TensorType.parse("i64[3]"))], constants)
+    rows = b.gather("@w", b.input("ids"))
+    program = Program({"main": b.finish([b.linear(rows, "@w", None)])}, constants).verify()
+    artifact = emit(program, tmp_path)
+    panels = -(-N // 32) * 32
+    assert artifact.stored["w"].nbytes == panels * (K + 2)
+    assert not artifact.notes
+
+
+@pytest.mark.parametrize("index", [N, 99_999, -1])
+def test_indices_that_no_row_has_are_refused(index: int, tmp_path: Path) -> None:
+    emit(program_with(ENCODINGS["affine4 g32"], "gather"), tmp_path)
+    ids = torch.zeros(2, 5, dtype=torch.int64)
+    ids[1, 3] = index
+    with pytest.raises(ValidationError, match=rf"got {index} at 8; need 0 <= id < 24"):
+        Native.load(tmp_path).run("main", [ids])
