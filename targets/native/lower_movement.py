@@ -92,7 +92,8 @@ def scatter_slice(w: Writer, node: Node) -> View:
     assert isinstance(op, ScatterSlice)
     x, y = w.view(given(w, node, 0)), w.view(given(w, node, 1))
     axis = op.axis % x.type.rank
-    if w.state(given(w, node, 0)) and w.is_last_use(given(w, node, 0), node):
+    apart = x.storage is not y.storage
+    if w.state(given(w, node, 0)) and apart and w.is_overwritable(x, node):
         to = x  # the old state is not wanted any more
     else:
         to = result(w, node)

@@ -133,11 +133,15 @@ class Writer:
         """The state that an operand is, as it came in."""
         return self.states.get(name)
 
-    def is_last_use(self, name: str, node: Node) -> bool:
-        """Whether no node behind `node` reads a value, nor one that was left to a later one."""
-        left = any(name in n.operands for n in self.deferred.values())
-        users = self.users_of(name)
-        return name not in self.graph.outputs and users[-1] is node and not left
+    def is_overwritable(self, view: View, node: Node) -> bool:
+        """Whether `node` may write into the memory of an operand: nothing behind it, nor an
+        elementwise node that was left to a later one, reads that memory under any name, and no
+        output is a view of it."""
+        names = {n for n, v in self.views.items() if v.storage is view.storage}
+        place = next(i for i, n in enumerate(self.graph.nodes) if n is node)
+        readers = [*self.graph.nodes[place + 1 :], *self.deferred.values()]
+        read = {name for reader in readers for name in reader.operands}
+        return names.isdisjoint(read) and names.isdisjoint(self.graph.outputs)
 
     # -------------------------------------------------------------- statements
     def comment(self, text: str) -> None:
