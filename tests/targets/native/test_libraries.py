@@ -73,7 +73,7 @@ def test_without_a_system_compiler_zig_is_taken(
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.delenv("CC", raising=False)
-    assert "ziglang" in toolchain(host_triple()).command
+    assert "ziglang" in toolchain(host_triple()).command[0]
     (tmp_path / "model").mkdir()
     program = small()
     emit(program, tmp_path / "model")
