@@ -17,6 +17,7 @@ from edgec.ir import Program, Range
 from edgec.target import Artifact, Executable, Target, legalized
 from edgec.targets.native.files import write
 from edgec.targets.native.legal import encoding_verdict, op_verdict, with_constant_weights
+from edgec.targets.native.names import check_file_name, check_names
 from edgec.targets.native.outputs import check_outputs
 from edgec.targets.native.platforms import platforms
 from edgec.targets.native.toolchain import host_triple
@@ -45,11 +46,13 @@ class Native(Target):
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", self.file_name):
             need = "letters, digits and _, a letter first: it begins names in C"
             raise UnsupportedError("native", f"file_name={self.file_name!r}", need)
+        check_file_name(self.file_name)
         object.__setattr__(self, "triples", tuple(self.triples) or (host_triple(),))
         object.__setattr__(self, "outputs", tuple(self.outputs))
         check_outputs(platforms(self.triples), self.outputs)
 
     def legalize(self, program: Program) -> Program:
+        check_names(program.graphs.values())
         program = with_constant_weights(self.narrowed(program))
         return legalized(program, self.name, op_verdict, encoding_verdict)
 
