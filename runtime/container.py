@@ -1,4 +1,4 @@
-"""The file format of weights and of golden calls: its constants and what a file holds.
+"""The file format of weights, golden calls and tokenizers: its constants and what a file holds.
 
 README.md has the table of fields. Files are written by `container_writer`, read by
 `container_reader` and, on devices, by src/container.c.
@@ -49,10 +49,11 @@ Array = npt.NDArray[np.generic]
 
 
 class Kind(IntEnum):
-    """What a container is for; a reader of one kind refuses the other."""
+    """What a container is for; a reader of one kind refuses the others."""
 
     WEIGHTS = 1
     CALLS = 2
+    TOKENS = 3
 
 
 @dataclass(frozen=True, eq=False)

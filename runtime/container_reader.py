@@ -49,7 +49,7 @@ def parse_container(
     try:
         found = Kind(number)
     except ValueError:
-        raise FormatError(where, f"kind {number} at byte 28", "1 or 2") from None
+        raise FormatError(where, f"kind {number} at byte 28", "1, 2 or 3") from None
     if kind is not None and found is not kind:
         raise FormatError(where, f"a file of {found.name.lower()}", kind.name.lower())
     model, producer = TEXTS.unpack_from(content, FRONT.size + HASH_BYTES)

@@ -1,4 +1,4 @@
-/* The file format of weights and of golden calls; runtime/README.md has the table.
+/* The file format of weights, golden calls and tokenizers; runtime/README.md has the table.
  *
  * A reader checks every field before anything is used, so that a file from anywhere can be opened.
  * Nothing is copied: entries and names are views of the bytes, which must outlive them.
@@ -12,7 +12,8 @@
 
 typedef enum edgec_kind {
   EDGEC_KIND_WEIGHTS = 1,
-  EDGEC_KIND_CALLS = 2 /* golden calls, and what a check writes */
+  EDGEC_KIND_CALLS = 2, /* golden calls, and what a check writes */
+  EDGEC_KIND_TOKENS = 3 /* a tokenizer */
 } edgec_kind;
 
 /* As they lie in the file. */

@@ -20,6 +20,8 @@ static const status_text texts[] = {
     {EDGEC_NO_SUCH_NAME, "EDGEC_NO_SUCH_NAME", "no function or variant has this name or number"},
     {EDGEC_BAD_OPTION, "EDGEC_BAD_OPTION", "an option has a value that it cannot have"},
     {EDGEC_PATTERN_MISFIT, "EDGEC_PATTERN_MISFIT", "the attention pattern does not fit these dims"},
+    {EDGEC_TOO_LONG, "EDGEC_TOO_LONG", "a text does not fit into the room that there is for it"},
+    {EDGEC_BAD_TEXT, "EDGEC_BAD_TEXT", "a text is not UTF-8"},
     {EDGEC_CANNOT_OPEN, "EDGEC_CANNOT_OPEN", "the file cannot be opened or read"},
     {EDGEC_TRUNCATED, "EDGEC_TRUNCATED", "the file is shorter than it says"},
     {EDGEC_DAMAGED, "EDGEC_DAMAGED", "the file is not what was written, or of another kind"},

@@ -26,6 +26,7 @@ from edgec.targets.native.sizes import check_bounded, without_unbound
 from edgec.targets.native.source import Memory, model_source
 from edgec.targets.native.statements import calls
 from edgec.targets.native.states import State, states_of
+from edgec.targets.native.tokens import write_tokens
 from edgec.targets.native.views import Storage
 from edgec.targets.native.weights import Weights
 
@@ -49,10 +50,13 @@ def write(program: Program, target: Native, folder: Path, recipe: str) -> Artifa
     chosen = platforms(target.triples)
     source = model_source(name, functions, kernels, chosen, memory)
     graphs = [f.graph for f in functions]
-    code = ModelCode(name, source, header(name, graphs), tuple(program.graphs), tuple(kernels))
-    files = [f"{name}.weights", *write_outputs(code, chosen, target.outputs, folder)]
+    tokens, about_tokens = write_tokens(program, name, folder)
+    code = ModelCode(
+        name, source, header(name, graphs), tuple(program.graphs), tuple(kernels), bool(tokens)
+    )
+    files = [f"{name}.weights", *tokens, *write_outputs(code, chosen, target.outputs, folder)]
     stored = weights.stored(f"{name}.weights")
-    notes = (*not_executed(target.triples), *_widened(stored))
+    notes = (*not_executed(target.triples), *_widened(stored), *about_tokens)
     return Artifact(tuple(files), notes, stored)
 
 

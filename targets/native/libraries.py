@@ -23,6 +23,13 @@ API = (
 ).split()
 
 
+#: The same of its tokenizer, for models that have one.
+TOKENIZER_API = (
+    "tokenizer_create tokenizer_destroy tokenizer_error tokenize detokenize generation_of "
+    "choose_token"
+).split()
+
+
 @dataclass(frozen=True)
 class ModelCode:
     """A model as C, the same for all platforms.
@@ -32,6 +39,7 @@ class ModelCode:
     header      NAME.h
     functions   of the program
     kernels     that the source calls
+    tokens      whether there is a NAME.tokens
     """
 
     name: str
@@ -39,11 +47,16 @@ class ModelCode:
     header: str
     functions: tuple[str, ...]
     kernels: tuple[Kernel, ...]
+    tokens: bool = False
 
     def symbols(self) -> list[str]:
         """What the source defines for users."""
         typed = [f"{identifier(self.name)}_{identifier(f)}" for f in self.functions]
         return [model_symbol(self.name), *typed]
+
+    def api(self) -> list[str]:
+        """What users find of the runtime in a shared library."""
+        return [f"edgec_{n}" for n in (*API, *(TOKENIZER_API if self.tokens else ()))]
 
     def model_of(self) -> str:
         """model_of.c: the model that loaders and the check program ask the library for. A file of
@@ -95,7 +108,7 @@ def write_shared(code: ModelCode, platform: Platform, folder: Path) -> str:
 
 
 def _link_elf(code: ModelCode, compiler: Toolchain, objects: list[Path], made: Path) -> None:
-    shown = " ".join(f"{n};" for n in [*(f"edgec_{n}" for n in API), *code.symbols()])
+    shown = " ".join(f"{n};" for n in [*code.api(), *code.symbols()])
     with tempfile.TemporaryDirectory() as place:
         exports = Path(place) / "exports.map"
         exports.write_text(f"{{ global: {shown} local: *; }};\n")

@@ -58,5 +58,7 @@ def _write_headers(code: ModelCode, folder: Path) -> list[str]:
     """NAME.h and what it includes."""
     (folder / f"{code.name}.h").write_text(code.header)
     (folder / "edgec").mkdir()
-    shutil.copyfile(INCLUDE / "edgec/runtime.h", folder / "edgec/runtime.h")
-    return [f"{code.name}.h", "edgec/runtime.h"]
+    included = ["edgec/runtime.h", *(["edgec/tokenizer.h"] if code.tokens else [])]
+    for name in included:
+        shutil.copyfile(INCLUDE / name, folder / name)
+    return [f"{code.name}.h", *included]

@@ -94,11 +94,13 @@ def write_source(code: ModelCode, platforms: Sequence[Platform], folder: Path) -
     code.write(sources, folder)
     for path in sorted((ROOT / "src").glob("*.[ch]")):
         shutil.copyfile(path, runtime / path.name)
-    shutil.copyfile(INCLUDE / "edgec/block_table.h", folder / "edgec/block_table.h")
+    headers = ["edgec/block_table.h", *([] if code.tokens else ["edgec/tokenizer.h"])]
+    for name in headers:
+        shutil.copyfile(INCLUDE / name, folder / name)
     (folder / "CMakeLists.txt").write_text(_lists(code, there))
     objects = list(_write_objects(code, there, folder))
-    written = [folder / "CMakeLists.txt", folder / "edgec/block_table.h", *sources.rglob("*.[ch]")]
-    return sorted([*(p.relative_to(folder).as_posix() for p in written), *objects])
+    written = [p.relative_to(folder).as_posix() for p in sources.rglob("*.[ch]")]
+    return sorted(["CMakeLists.txt", *headers, *written, *objects])
 
 
 def _write_objects(code: ModelCode, platforms: Sequence[Platform], folder: Path) -> Iterator[str]:
