@@ -10,15 +10,18 @@ import sympy
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 
-#: What expressions call, for the generated source.
+#: What expressions call, for the generated source; a model needs few of them.
 PREAMBLE = """\
-static inline int64_t floor_div(int64_t a, int64_t b) {
+#define MAYBE_UNUSED __attribute__((unused))
+MAYBE_UNUSED static inline int64_t floor_div(int64_t a, int64_t b) {
   int64_t q = a / b;
   return q * b > a ? q - 1 : q;
 }
-static inline int64_t floor_mod(int64_t a, int64_t b) { return a - floor_div(a, b) * b; }
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+MAYBE_UNUSED static inline int64_t floor_mod(int64_t a, int64_t b) {
+  return a - floor_div(a, b) * b;
+}
+MAYBE_UNUSED static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+MAYBE_UNUSED static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 """
 
 _CALLS = {"FloorDiv": "floor_div", "Mod": "floor_mod", "Min": "least", "Max": "most"}

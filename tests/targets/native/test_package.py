@@ -121,6 +121,17 @@ def test_two_models_in_a_program(
     check(run(program, *weights), programs)
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_compilers_have_nothing_to_complain_about(
+    compiler: str, models: Path, tmp_path: Path
+) -> None:
+    """The C source, with all warnings as errors."""
+    flags = ("-std=c11", "-O2", "-Wall", "-Wextra", "-pedantic", "-Werror", f"-I{models / 'first'}")
+    for source in ("first.c", "model_of.c"):
+        path = models / "first/src" / source
+        run(need(compiler, compiler), *flags, "-c", path, "-o", tmp_path / "made.o")
+
+
 @pytest.mark.slow
 def test_sources_are_cross_compiled_with_a_toolchain_file(
     programs: tuple[Program, Program], tmp_path: Path
