@@ -225,5 +225,6 @@ def test_objects_for_apple_are_in_its_format(
     objects = [tmp_path / f for f in made.files if f.endswith(".o")]
     assert objects
     for path in objects:
-        # Mach-O, 64 bit, arm64
-        assert path.read_bytes()[:8] == bytes.fromhex("cffaedfe0c000001")
+        content = path.read_bytes()
+        assert content[:8] == bytes.fromhex("cffaedfe0c000001")  # Mach-O, 64 bit, arm64
+        assert b"\0_small_edgec_k_" in content  # as its compilers call C's small_edgec_k_
