@@ -40,6 +40,9 @@ class Copy(Kernel):
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
         return dims.product([sizes[f"n{a}"] for a in range(self.rank - 1)])
 
+    def item_elements(self, sizes: Mapping[str, Dim]) -> Dim:
+        return sizes[f"n{self.rank - 1}"]
+
     def emit(self, body: Body, isa: InstructionSet) -> None:
         x, y = body.buffer("x"), body.buffer("y")
         last = self.rank - 1

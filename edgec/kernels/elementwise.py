@@ -85,17 +85,24 @@ def _sign(_op: Any, x: Any) -> Any:
     return tir.Select(x > zero, one, zero) - tir.Select(x < zero, one, zero)
 
 
+def _div(_op: Any, a: Any, b: Any) -> Any:
+    """a / b; a divisor that is a literal 0, which TVM refuses, as a product with an infinity."""
+    if _is_float(b) and getattr(b, "value", None) == 0:
+        return a * _like(math.copysign(math.inf, float(b.value)), a)
+    return a / b
+
+
 def _floor_div(_op: Any, a: Any, b: Any) -> Any:
     """As torch: floats by the exact remainder, integers without the traps of the machine."""
     if _is_float(a):
         rest = _remainder(a, b)
         zero, one = _like(0, a), _like(1, a)
-        quotient = (a - rest) / b
+        quotient = _div(None, a - rest, b)
         other = tir.And(tir.NE(rest, zero), _xor(b < zero, rest < zero))
         whole = quotient - tir.Select(other, one, zero)
         floor = T.floor(whole)
         floor = floor + tir.Select(whole - floor > _like(0.5, a), one, zero)
-        return tir.Select(tir.EQ(b, zero), a / b, floor)
+        return tir.Select(tir.EQ(b, zero), _div(None, a, b), floor)
     return _guarded(a, b, tir.floordiv, -a)
 
 
@@ -189,7 +196,7 @@ SCALARS: dict[str, Scalar] = {
     "add": lambda op, a, b: a + b,
     "sub": lambda op, a, b: a - b,
     "mul": lambda op, a, b: a * b,
-    "div": lambda op, a, b: a / b,
+    "div": _div,
     "floor_div": _floor_div,
     "mod": _mod,
     "pow": _pow,
@@ -316,6 +323,9 @@ class Elementwise(Kernel):
         if self.rank == 1:
             return dims.floordiv(dims.normal(sizes["n0"] + BLOCK - 1), BLOCK)
         return dims.product([sizes[f"n{a}"] for a in range(self.rank - 1)])
+
+    def item_elements(self, sizes: Mapping[str, Dim]) -> Dim:
+        return BLOCK if self.rank == 1 else sizes[f"n{self.rank - 1}"]
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         extents = [body[f"n{a}"] for a in range(self.rank)]

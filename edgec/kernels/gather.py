@@ -27,6 +27,9 @@ class Selection(Kernel):
     word_bytes: int = 4
     ids: str = "int64"
 
+    def item_elements(self, sizes: Mapping[str, Dim]) -> Dim:
+        return sizes["inner"]
+
     def tensors(self, *ids: str) -> tuple[Pointer, ...]:
         word = _WORDS[self.word_bytes]
         given = [Pointer(name, self.ids) for name in ids]

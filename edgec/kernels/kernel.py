@@ -19,6 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import sympy
+
+from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.instruction_sets import InstructionSet
 
@@ -67,16 +70,18 @@ class Size:
         return f"{C_TYPES[self.dtype]} {self.name}"
 
 
+#: Elements that are moved in about the time that it takes to hand a part of the work to a thread.
+GRAIN = 16384
+
+
 @dataclass(frozen=True)
 class Kernel:
     """Base of all kernels: the fields are what is known when it is compiled, printed in its key.
 
     family   first word of the function's name, set by each class
-    grain    least number of items that are worth a thread of their own
     """
 
     family: ClassVar[str] = ""
-    grain: ClassVar[int] = 1
 
     def __init_subclass__(cls) -> None:
         """Kernels are equal where their keys are: 0.0, -0.0 and False are so as fields. `dataclass`
@@ -98,6 +103,20 @@ class Kernel:
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
         """Number of items for values of the Size parameters, numbers or expressions."""
         raise NotImplementedError
+
+    def item_elements(self, sizes: Mapping[str, Dim]) -> Dim:
+        """About how many elements an item reads or writes, where it does little else with them.
+
+        `GRAIN` where an item is worth a thread of its own, as one of a product is.
+        """
+        return GRAIN
+
+    def grain(self, sizes: Mapping[str, Dim]) -> Dim:
+        """Least number of items that are worth a thread of their own."""
+        each = dims.normal(self.item_elements(sizes))
+        if isinstance(each, int):
+            return max(1, GRAIN // max(each, 1))
+        return dims.normal(sympy.Max(1, dims.floordiv(GRAIN, sympy.Max(each, 1))))
 
     def workspace_bytes(self, isa: InstructionSet) -> int:
         """Scratch memory that one call needs, whatever the sizes."""

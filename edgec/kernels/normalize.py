@@ -19,6 +19,9 @@ from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.sweep import Columns, Element, column_blocks, each, fold, over_columns
 
+#: Sizes that an item goes through.
+_INSIDE = ("n", "channels", "spatial")
+
 
 @dataclass(frozen=True)
 class Norm(Kernel):
@@ -31,6 +34,10 @@ class Norm(Kernel):
     dtype: str = "float32"
     weight: bool = True
     bias: bool = True
+
+    def item_elements(self, sizes: Mapping[str, Dim]) -> Dim:
+        """Three passes over what an item holds."""
+        return dims.normal(3 * dims.product([n for name, n in sizes.items() if name in _INSIDE]))
 
     def pointers(self, *, residual: bool = False) -> tuple[Pointer, ...]:
         kind = storage(self.dtype)

@@ -97,6 +97,9 @@ class Reduce(Kernel):
     def parameters(self) -> tuple[Pointer | Size, ...]:
         return (*_tensors(self.dtype, self.dtype), *_SIZES)
 
+    def item_elements(self, sizes: Mapping[str, Dim]) -> Dim:
+        return sizes["n"]
+
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
         return _items(sizes, self.across)
 

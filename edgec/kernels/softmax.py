@@ -41,6 +41,9 @@ class Softmax(Kernel):
         x, y = Pointer("x", storage(self.dtype)), Pointer("y", storage(self.dtype), output=True)
         return (x, y, Size("outer"), Size("n"), Size("inner"))
 
+    def item_elements(self, sizes: Mapping[str, Dim]) -> Dim:
+        return dims.normal(6 * sizes["n"])
+
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
         if not self.across:
             return sizes["outer"]

@@ -80,7 +80,8 @@ def _wrapper(kernel: Kernel, number: int) -> str:
     fields = "".join(f" {p.c};" for p in listed)
     names = ", ".join(p.name for p in listed)
     passed = ", ".join([*(f"given->{p.name}" for p in listed), "workspace", "begin", "end"])
-    shown = ", ".join(["edgec_instance *self", *(p.c for p in listed), "int64_t item_count"])
+    counts = ["int64_t item_count", "int64_t grain"]
+    shown = ", ".join(["edgec_instance *self", *(p.c for p in listed), *counts])
     return f"""\
 struct {name}_arguments {{ const struct kernels *kernels;{fields} }};
 static void {name}_task(const void *arguments, int32_t begin, int32_t end, void *workspace) {{
@@ -89,7 +90,7 @@ static void {name}_task(const void *arguments, int32_t begin, int32_t end, void 
 }}
 static void {name}({shown}) {{
   const struct {name}_arguments given = {{edgec_kernels(self), {names}}};
-  edgec_parallel(self, {number}, {name}_task, &given, (int32_t)item_count, {kernel.grain});
+  edgec_parallel(self, {number}, {name}_task, &given, (int32_t)item_count, (int32_t)grain);
 }}
 """
 
@@ -160,8 +161,9 @@ class _Function:
                 value = call.sizes[p.name]
                 if not isinstance(value, float):
                     numbers[p.name] = value
-        items = c_expression(dims.normal(kernel.items(numbers)))
-        return f"{kernel.name}({', '.join([*arguments, items])});"
+        counts = (kernel.items(numbers), kernel.grain(numbers))
+        arguments += [c_expression(dims.normal(n)) for n in counts]
+        return f"{kernel.name}({', '.join(arguments)});"
 
     def _place(self, parameter: Pointer, place: Place | None) -> str:
         if place is None:
