@@ -18,6 +18,7 @@ from edgec.runtime.description import (
     Function,
     describe,
 )
+from edgec.runtime.library import open_library
 
 BUSY = 5
 # Statuses from 16 to 31 are about files (runtime.h).
@@ -173,10 +174,7 @@ class Model:
 
 
 def _load(path: Path) -> ctypes.CDLL:
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise FormatError(str(path), str(error), "a shared library for this machine") from error
+    library = open_library(path)
     try:
         library.edgec_create.restype = c_int32
         library.edgec_create.argtypes = [c_void_p, c_char_p, c_void_p, c_void_p, c_char_p]

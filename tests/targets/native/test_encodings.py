@@ -94,8 +94,13 @@ def emit(program: Program, folder: Path) -> Artifact:
 
 def inputs_of(use: str) -> list[torch.Tensor]:
     g = torch.Generator().manual_seed(1)
-    shapes = {"linear": [(2, 1, K), (2, 7, K)], "gather": [(3, 5)], "decode": [(2, K)]}
-    shapes |= {"conv": [(2, K // 3, 9)], "matmul": [(4, N)]}
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "linear": [(2, 1, K), (2, 7, K)],
+        "gather": [(3, 5)],
+        "decode": [(2, K)],
+        "conv": [(2, K // 3, 9)],
+        "matmul": [(4, N)],
+    }
     if use == "gather":
         return [torch.randint(0, N, s, generator=g) for s in shapes[use]]
     return [torch.randn(s, generator=g) for s in shapes[use]]
@@ -181,8 +186,7 @@ def stacked(encoding: Encoding) -> Encoding:
             return dataclasses.replace(encoding, mask=four(encoding.mask), values=values)
         case Outliers():
             places = [encoding.positions + i * encoding.base.numel for i in range(4)]
-            base, values = stacked(encoding.base), four(encoding.values)
-            return Outliers(base, torch.cat(places), values)
+            return Outliers(stacked(encoding.base), torch.cat(places), four(encoding.values))
     raise AssertionError(encoding.kind)
 
 
