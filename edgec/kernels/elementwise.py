@@ -111,6 +111,16 @@ def _xor(a: Any, b: Any) -> Any:
     return tir.NE(T.cast(a, "int32"), T.cast(b, "int32"))
 
 
+def _unequal(a: Any, b: Any) -> Any:
+    """a != b, true where one is NaN: LLVM is given the comparison that is false for NaN."""
+    if dtype_of(a) == "bool":
+        return _xor(a, b)
+    differ = tir.NE(a, b)
+    if _is_float(a):
+        differ = tir.Or(differ, tir.Or(scalars.is_nan(a), scalars.is_nan(b)))
+    return differ
+
+
 def _remainder(a: Any, b: Any) -> Any:
     """libm's fmod: exact, with the sign of a."""
     single = dtype_of(a) == "float32"
@@ -214,7 +224,7 @@ SCALARS: dict[str, Scalar] = {
     "prelu": lambda op, x, w: _above_zero(x, w * x),
     "clamp": _clamp,
     "eq": lambda op, a, b: tir.Not(_xor(a, b)) if dtype_of(a) == "bool" else tir.EQ(a, b),
-    "ne": lambda op, a, b: _xor(a, b) if dtype_of(a) == "bool" else tir.NE(a, b),
+    "ne": lambda op, a, b: _unequal(a, b),
     "lt": lambda op, a, b: a < b,
     "le": lambda op, a, b: a <= b,
     "gt": lambda op, a, b: a > b,
@@ -238,7 +248,7 @@ def step_value(step: Step, operands: Sequence[Any]) -> Any:
     if name == "cast":
         value = operands[0]
         if step.dtype == "bool":
-            return value if dtype_of(value) == "bool" else tir.NE(value, _like(0, value))
+            return value if dtype_of(value) == "bool" else _unequal(value, _like(0, value))
         value = T.cast(value, computed_in(step.dtype))
     else:
         value = SCALARS[name](step.op, *operands)
