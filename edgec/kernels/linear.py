@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import sympy
+
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
@@ -16,12 +18,16 @@ from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.panel_decoding import SCRATCH
 from edgec.kernels.panels import DEPTH, F32, Panels
+from edgec.kernels.prefetch import Ahead
 from edgec.kernels.products import Product, depth_parts
 from edgec.kernels.steps import Epilogue
 from edgec.kernels.tiles import PANEL, ROWS, Blocking
 from edgec.kernels.tuning import blocking_of
 
 _SUMS = ROWS * PANEL
+
+#: Elements of x that stay in the L2 cache while panels pass by: half a megabyte.
+_RESIDENT = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Linear(Kernel):
                bias f32[n] where `bias`, e1, e2, ... f32: the operands of the epilogue,
                y [m, y_stride]
     Sizes      m, n, k, x_stride, y_stride; e1_stride, ... of the operands of extent "full"
-    Items      ceil(n/32) * ceil(m/ROWS), the row blocks of a panel together
+    Items      ceil(n/32) * ceil(m/ROWS): as many row blocks as the L2 cache holds, all of them with
+               one panel after the other
     blocking   tiles to use instead of the tuned ones
 
     An encoded weight is decoded in parts of the workspace, once for each item.
@@ -59,6 +66,11 @@ class Linear(Kernel):
         blocks = dims.floordiv(dims.normal(sizes["m"] + ROWS - 1), ROWS)
         return dims.normal(panels * blocks)
 
+    def item_elements(self, sizes: Mapping[str, Dim]) -> Dim:
+        """A panel is read once for all rows of an item, each of which takes its products."""
+        rows = sympy.Min(sizes["m"], ROWS)
+        return dims.floordiv(dims.normal((rows + 1) * sizes["k"] * PANEL), 16)
+
     def workspace_bytes(self, isa: InstructionSet) -> int:
         return 4 * (_SUMS + (0 if self.weight == F32 else SCRATCH))
 
@@ -69,10 +81,9 @@ class Linear(Kernel):
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         m, n = body["m"], body["n"]
-        blocks = body.held((m + ROWS - 1) // ROWS)
+        order = _Order.of(body)
         with body.items() as item:
-            panel = body.held(item // blocks)
-            row = body.held(item % blocks * ROWS)
+            panel, row = order.place(item)
             block = _Block(
                 body,
                 isa,
@@ -89,6 +100,35 @@ class Linear(Kernel):
             else:
                 block.add_decoded(blocking, self.weight)
             block.finish(self.epilogue)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Which item is which: `blocks` of ROWS rows and `panels`, in groups of up to `group` blocks.
+
+    Weights are read once for each group, and x comes from the L2 cache but for the first panel.
+    """
+
+    body: Body
+    blocks: Any
+    panels: Any
+    group: Any
+
+    @staticmethod
+    def of(body: Body) -> _Order:
+        blocks = body.held((body["m"] + ROWS - 1) // ROWS)
+        panels = body.held((body["n"] + PANEL - 1) // PANEL)
+        # In one expression: taken apart, LLVM spilled registers in the innermost loop.
+        fit = T.min(_RESIDENT // (body["k"] * ROWS), blocks)
+        return _Order(body, blocks, panels, body.held(T.max(fit, body.i32(1))))
+
+    def place(self, item: Any) -> tuple[Any, Any]:
+        """Panel and first row of an item."""
+        body = self.body
+        whole = body.held(item // (self.group * self.panels) * self.group)
+        inside = body.held(item - whole * self.panels)
+        count = body.held(T.min(self.group, self.blocks - whole))
+        return body.held(inside // count), body.held((whole + inside % count) * ROWS)
 
 
 @dataclass(frozen=True)
@@ -128,7 +168,8 @@ class _Block:
         with body.loop(0, count) as part:
             depth = body.held(T.min(each, k - part * each))
             start = body.held((self.panel * k + part * each) * PANEL)
-            self._add(blocking, part * each, depth, lambda i, c: w[start + i * PANEL + c])
+            ahead = Ahead(body, lambda i: w[start + depth * PANEL + i])
+            self._add(blocking, part * each, depth, lambda i, c: w[start + i * PANEL + c], ahead)
 
     def add_decoded(self, blocking: Blocking, weight: Panels) -> None:
         """The products with an encoded weight, part by part."""
@@ -139,14 +180,17 @@ class _Block:
             decoder.part(weight, self.panel, part, depth)
             self._add(blocking, part * DEPTH, depth, lambda i, c: decoder.out[i, c])
 
-    def _add(self, blocking: Blocking, k: Any, depth: Any, right: Any) -> None:
+    def _add(
+        self, blocking: Blocking, k: Any, depth: Any, right: Any, ahead: Ahead | None = None
+    ) -> None:
         body, x, stride = self.body, self.body.buffer("x"), self.body["x_stride"]
         start = body.held(self.row * stride + k)
 
         def left(r: Any, i: Any) -> Any:
             return x[start + r * stride + i]
 
-        Product(body, blocking, self.isa.lanes, left, right, self.sums).emit(self.rows, depth)
+        product = Product(body, blocking, self.isa.lanes, left, right, self.sums, ahead=ahead)
+        product.emit(self.rows, depth)
 
     def finish(self, epilogue: Epilogue) -> None:
         """y from the sums; columns behind n are not stored."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgec.kernels.body import Body
+from edgec.kernels.prefetch import Ahead, Share
 from edgec.kernels.tiles import PANEL, Blocking, Tile
 
 #: (row, k) -> the number of the left operand; (k, column) -> of the panel.
@@ -20,7 +21,10 @@ Element = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class Product:
-    """sums[first + r, c] += sum over k < depth of left(r, k) * right(k, c), r < rows, c < PANEL."""
+    """sums[first + r, c] += sum over k < depth of left(r, k) * right(k, c), r < rows, c < PANEL.
+
+    ahead   what to fetch meanwhile, as long as this depth
+    """
 
     body: Body
     blocking: Blocking
@@ -29,6 +33,7 @@ class Product:
     right: Element
     sums: Any
     first: Any = 0
+    ahead: Ahead | None = None
 
     def emit(self, rows: Any, depth: Any) -> None:
         """All row tiles, largest first."""
@@ -38,16 +43,22 @@ class Product:
             count = body.held((rows - first) // tile.rows)
             with body.loop(0, PANEL // tile.cols) as column:
                 with body.loop(0, count) as i:
-                    self._tile(tile, first + i * tile.rows, column * tile.cols, depth)
+                    row, number = first + i * tile.rows, column * count + i
+                    self._tile(tile, row, column * tile.cols, depth, number)
             first = body.held(first + count * tile.rows)
 
-    def _tile(self, tile: Tile, row: Any, column: Any, depth: Any) -> None:
+    def _tile(self, tile: Tile, row: Any, column: Any, depth: Any, number: Any) -> None:
         body, unroll = self.body, self.blocking.unroll
         sums = body.registers((tile.split * tile.rows * tile.cols,))
         self._load(sums, tile, row, column)
+        share: Share | None = None
+        if self.ahead is not None and tile is self.blocking.tiles[0]:
+            share = self.ahead.share(number, depth // unroll, unroll)
         with body.loop(0, depth // unroll) as turn:
             for step in range(unroll):
                 self._step(sums, tile, row, column, turn * unroll + step, step % tile.split)
+            if share is not None:
+                share.fetch(turn)
         with body.loop(0, depth % unroll) as rest:
             self._step(sums, tile, row, column, depth // unroll * unroll + rest, 0)
         self._store(sums, tile, row, column)

@@ -55,6 +55,12 @@ def test_linear_is_torchs_for_any_size(m, k, n, choice):
 
 
 @each_set
+@pytest.mark.parametrize("m, k", [(500, 400), (500, 680), (200, 1400)], ids=str)
+def test_rows_that_the_cache_does_not_hold_are_done_in_groups(isa, m, k):
+    check_linear(Linear(), isa, m, k, 70)
+
+
+@each_set
 def test_a_linear_layer_without_bias(isa):
     check_linear(Linear(bias=False), isa, 13, 40, 37)
 

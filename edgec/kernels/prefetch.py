@@ -1,0 +1,59 @@
+"""Fetching what is used next into the L2 cache, while a product computes.
+
+Of a panel, one part is used by many row tiles: the first reads it as fast as it can, the others
+have it in the L1 cache and leave memory idle. Left to the hardware, which stops at the end of a
+page, a product of 32 rows with weights that lie in no cache waits for memory half of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from edgec.kernels.body import Body
+from edgec.kernels.deferred import T
+from edgec.kernels.tiles import PANEL
+
+#: f32 elements of a cache line of 64 bytes; where lines are longer, each is asked for twice.
+LINE = 16
+
+_READ, _TO_L2, _DATA = 0, 2, 1  # arguments of llvm.prefetch
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """The part of a panel behind the one that is used.
+
+    element   i -> its element i; it may lie behind the end of the panel, even of the weights: an
+              address that is only fetched from need not be valid
+    """
+
+    body: Body
+    element: Callable[[Any], Any]
+
+    def share(self, tile: Any, turns: Any, unroll: int) -> Share:
+        """What tile number `tile` fetches in its `turns` turns of `unroll` steps along k.
+
+        A tile takes a line for two steps, which costs it nothing that can be measured; four tiles
+        fetch a part. Further ones begin again, and find everything there.
+        """
+        each = max(1, unroll // 2)
+        tiles = unroll * (PANEL // LINE) // each
+        return Share(self, self.body.held(tile % tiles * turns), each)
+
+
+@dataclass(frozen=True)
+class Share:
+    """`each` lines a turn from turn `first` on."""
+
+    ahead: Ahead
+    first: Any
+    each: int
+
+    def fetch(self, turn: Any) -> None:
+        for i in range(self.each):
+            line = (self.first + turn) * self.each + i
+            at = T.address_of(self.ahead.element(line * LINE))
+            hints = (T.int32(hint) for hint in (_READ, _TO_L2, _DATA))
+            T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", at, *hints))
