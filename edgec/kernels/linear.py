@@ -119,7 +119,7 @@ class _Order:
         blocks = body.held((body["m"] + ROWS - 1) // ROWS)
         panels = body.held((body["n"] + PANEL - 1) // PANEL)
         # In one expression: taken apart, LLVM spilled registers in the innermost loop.
-        fit = T.min(_RESIDENT // (body["k"] * ROWS), blocks)
+        fit = T.min(_RESIDENT // (T.max(body["k"], body.i32(1)) * ROWS), blocks)
         return _Order(body, blocks, panels, body.held(T.max(fit, body.i32(1))))
 
     def place(self, item: Any) -> tuple[Any, Any]:

@@ -66,6 +66,11 @@ def test_a_linear_layer_without_bias(isa):
 
 
 @each_set
+def test_no_columns_of_x_leave_the_bias(isa: InstructionSet) -> None:
+    check_linear(Linear(), isa, 5, 0, 37)
+
+
+@each_set
 def test_a_linear_layer_has_epilogues_of_every_extent(isa):
     m, n = 11, 39
     chain = [(Add(), 1), (Mul(), 2), (Add(), 3), (Mul(), 4)]
