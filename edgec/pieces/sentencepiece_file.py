@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from edgec.errors import FormatError
 
@@ -75,10 +76,10 @@ def settings(model: bytes) -> Settings:
     numbers |= {"escapes_spaces": (normal, 5), "space_as_suffix": (trainer, 24)}
     numbers |= {"byte_fallback": (trainer, 35)}
     stated = {name: _number(of[n]) for name, (of, n) in numbers.items() if n in of}
-    made = {name: v if name == "model" else bool(v) for name, v in stated.items()}
+    made: dict[str, Any] = {n: v if n == "model" else bool(v) for n, v in stated.items()}
     if 44 in trainer:
         made["unknown_surface"] = trainer[44]
-    return Settings(**made, rules=normal.get(2, b""), denormalizes=bool(back.get(2)))  # type: ignore[arg-type]
+    return Settings(**made, rules=normal.get(2, b""), denormalizes=bool(back.get(2)))
 
 
 def without(model: bytes, dropped: Callable[[Piece], bool]) -> bytes:

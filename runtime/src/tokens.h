@@ -37,7 +37,7 @@ enum edgec_piece_flag {
   EDGEC_HAS_USER_DEFINED = 32
 };
 
-/* One sentencepiece model. */
+/* One sentencepiece model; of the target's only kinds, flags and unknown. */
 typedef struct edgec_pieces {
   const float *scores;  /* by text */
   const uint8_t *kinds; /* by text */

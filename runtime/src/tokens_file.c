@@ -85,10 +85,12 @@ static const char *of_side(char *buffer, const char *side, const char *name) {
   return buffer;
 }
 
-static void read_rules(reading *r, const char *side, edgec_pieces *pieces) {
-  char name[32];
-  pieces->rules = entry(r, of_side(name, side, "rules"), EDGEC_I32, &pieces->n_rules);
-  const char *replaced = of_side(name, side, "replacements");
+/* What only splitting a text asks for: there is none of it for the target. */
+static void read_splitting(reading *r, edgec_pieces *pieces) {
+  const char *replaced = "source/replacements";
+  pieces->scores = exactly(r, "source/scores", EDGEC_F32, r->self->texts.count);
+  pieces->penalty = exactly(r, "source/penalty", EDGEC_F32, 1);
+  pieces->rules = entry(r, "source/rules", EDGEC_I32, &pieces->n_rules);
   pieces->replacements = entry(r, replaced, EDGEC_U8, &pieces->replacement_bytes);
   int32_t last = pieces->replacement_bytes - 1;
   if (!r->status && last >= 0 && pieces->replacements[last]) refuse(r, replaced, " without end");
@@ -97,12 +99,9 @@ static void read_rules(reading *r, const char *side, edgec_pieces *pieces) {
 static void read_pieces(reading *r, const char *side, edgec_pieces *pieces) {
   char name[32];
   int32_t texts = r->self->texts.count;
-  pieces->scores = exactly(r, of_side(name, side, "scores"), EDGEC_F32, texts);
-  pieces->penalty = exactly(r, of_side(name, side, "penalty"), EDGEC_F32, 1);
   const int32_t *flags = exactly(r, of_side(name, side, "flags"), EDGEC_I32, 1);
   pieces->flags = flags ? (uint32_t)flags[0] : 0;
   pieces->unknown = entry(r, of_side(name, side, "unknown"), EDGEC_U8, &pieces->unknown_bytes);
-  read_rules(r, side, pieces);
   pieces->kinds = exactly(r, of_side(name, side, "kinds"), EDGEC_U8, texts);
   for (int32_t i = 0; !r->status && i < texts; i++) {
     if (pieces->kinds[i] > EDGEC_BYTE) refuse(r, name, " with a value out of range");
@@ -128,6 +127,7 @@ edgec_status edgec_read_tokens(edgec_tokenizer *self, const char *file, char *er
   read_texts(&r);
   if (!r.status) read_ids(&r);
   if (!r.status) read_pieces(&r, "source", &self->source);
+  if (!r.status) read_splitting(&r, &self->source);
   self->target = self->source;
   if (!r.status && edgec_entry_find(&self->container, "target/kinds")) {
     read_pieces(&r, "target", &self->target);

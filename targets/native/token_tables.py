@@ -1,14 +1,20 @@
 """The arrays of NAME.tokens: a sentencepiece tokenizer as src/tokens.h reads it.
 
-texts, starts     u8[bytes], i32[n + 1]: all texts, sorted by bytes, one after another
-ids               i32[n]: id in the vocabulary, -1 for a text that is not in it
-of_id             i32[V]: the text that an id writes, -1 for special tokens
-source/..., target/...   a piece model; without target/ they are the same
-  scores, kinds   f32[n], u8[n]: of each text as a piece; kind 0 where it is none
-  penalty         f32[1]: score of an unknown character
-  flags           i32[1]
-  rules, replacements    i32[units], u8[bytes]: normal form, a double array and its texts
-  unknown         u8[bytes]: how the unknown piece is written
+texts, starts      u8[bytes], i32[n + 1]: all texts, sorted by bytes, one after another
+ids                i32[n]: id in the vocabulary, -1 for a text that is not in it
+of_id              i32[V]: the text that an id writes, -1 for special tokens
+
+of source/ and target/, the piece models; without target/ they are the same:
+
+kinds              u8[n]: of each text as a piece; 0 where it is none
+flags              i32[1]
+unknown            u8[bytes]: how the unknown piece is written
+
+of source/ alone:
+
+scores             f32[n]: of each text as a piece
+penalty            f32[1]: score of an unknown character
+rules, replacements   i32[units], u8[bytes]: normal form, a double array and its texts
 """
 
 from __future__ import annotations
@@ -21,7 +27,7 @@ import numpy as np
 
 from edgec.errors import FormatError, UnsupportedError
 from edgec.pieces import sentencepiece_file as spm
-from edgec.runtime.container import Entry
+from edgec.runtime.container import Array, Entry
 
 _UNKNOWN_PENALTY = np.float32(10)  # below the least score; unigram_model.cc, kUnkPenalty
 
@@ -48,11 +54,8 @@ def tables(vocabulary: Vocabulary, source: bytes, target: bytes) -> list[Entry]:
     for side, data in models.items():
         settings = spm.settings(data)
         _check(side, settings, pieces[side])
-        made += [
-            Entry.of(f"{side}/{name}", array)
-            for name, array in _model(settings, pieces[side], places)
-        ]
-    return made
+        made += _pieces(side, settings, pieces[side], places)
+    return [*made, *_splitting(spm.settings(source), pieces["source"], places)]
 
 
 def _encoded(texts: set[str]) -> Iterator[bytes]:
@@ -95,24 +98,31 @@ def _check(side: str, settings: spm.Settings, pieces: Sequence[spm.Piece]) -> No
         raise FormatError(where, f"{len(bytes_)} pieces of bytes", "256", "copy the file again")
 
 
-def _model(
-    settings: spm.Settings, pieces: Sequence[spm.Piece], places: Mapping[str, int]
-) -> Iterator[tuple[str, np.ndarray]]:
-    scores = np.zeros(len(places), np.float32)
+def _pieces(
+    side: str, settings: spm.Settings, pieces: Sequence[spm.Piece], places: Mapping[str, int]
+) -> Iterator[Entry]:
     kinds = np.zeros(len(places), np.uint8)
     for piece in pieces:
-        scores[places[piece.text]] = piece.score
         kinds[places[piece.text]] = piece.kind
+    yield Entry.of(f"{side}/kinds", kinds)
+    yield Entry.of(f"{side}/flags", np.array([_flags(settings, pieces)], np.int32))
+    yield Entry.of(f"{side}/unknown", np.frombuffer(settings.unknown_surface, np.uint8))
+
+
+def _splitting(
+    settings: spm.Settings, pieces: Sequence[spm.Piece], places: Mapping[str, int]
+) -> Iterator[Entry]:
+    """What only splitting a text asks for: of the source alone."""
+    scores = np.zeros(len(places), np.float32)
+    for piece in pieces:
+        scores[places[piece.text]] = piece.score
     normal = [np.float32(p.score) for p in pieces if p.kind == spm.NORMAL]
     least = min(normal, default=np.finfo(np.float32).max)
     rules, replacements = _rules(settings.rules)
-    yield "scores", scores
-    yield "kinds", kinds
-    yield "penalty", np.array([least - _UNKNOWN_PENALTY], np.float32)
-    yield "flags", np.array([_flags(settings, pieces)], np.int32)
-    yield "rules", rules
-    yield "replacements", replacements
-    yield "unknown", np.frombuffer(settings.unknown_surface, np.uint8)
+    yield Entry.of("source/scores", scores)
+    yield Entry.of("source/penalty", np.array([least - _UNKNOWN_PENALTY], np.float32))
+    yield Entry.of("source/rules", rules)
+    yield Entry.of("source/replacements", replacements)
 
 
 def _flags(settings: spm.Settings, pieces: Sequence[spm.Piece]) -> int:
@@ -128,7 +138,7 @@ def _flags(settings: spm.Settings, pieces: Sequence[spm.Piece]) -> int:
     return sum(1 << place for place, bit in enumerate(bits) if bit)
 
 
-def _rules(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def _rules(data: bytes) -> tuple[Array, Array]:
     """Double array and replacements of a precompiled map: u32 bytes of the array, both parts."""
     if not data:
         return np.zeros(0, np.int32), np.zeros(0, np.uint8)
