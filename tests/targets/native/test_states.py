@@ -1,161 +1,132 @@
-"""States of native models: kept in the instance or handed over, overwritten, grown, exchanged."""
+"""States between calls: kept in the instance they are what a caller would carry along."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from edgec.errors import ValidationError
 from edgec.interpreter import Interpreter
-from edgec.ir import Program
-from edgec.ir.text import parse_program
+from edgec.ir import Builder, Program, Range, State, TensorType
 from edgec.runtime.model import Model
 from edgec.targets.native import Native
-from edgec.targets.native.lower import lower_function
-from edgec.targets.native.statements import calls
-from edgec.targets.native.states import states_of
 from edgec.targets.native.toolchain import host_triple
-from edgec.targets.native.weights import Weights
+from tests.targets.onnx import seq2seq
 
-CALLS = 4
-
-#: Every program reads x and has states; outputs that are no states are compared after each call.
-PROGRAMS = {
-    "a view of the old state is read behind the update": """
-func @main(%x: f32[2, 3], %s: f32[6, 3]) {
-  state s <- t
-  %old: f32[3, 6] = permute(%s) {order=[1, 0]}
-  %t: f32[6, 3] = scatter_slice(%s, %x) {axis=0, start=1, stop=3}
-  %y: f32[3, 6] = sigmoid(%old)
-  return %t as t, %y as y
-}""",
-    "an elementwise node that waits for its user reads a view of the old state": """
-func @main(%x: f32[2, 3], %s: f32[6, 3]) {
-  state s <- t
-  %old: f32[3, 6] = reshape(%s) {shape=[3, 6]}
-  %negative: f32[3, 6] = neg(%old)
-  %t: f32[6, 3] = scatter_slice(%s, %x) {axis=0, start=1, stop=3}
-  %y: f32[3, 6] = sigmoid(%negative)
-  return %t as t, %y as y
-}""",
-    "a view of the old state is an output": """
-func @main(%x: f32[2, 3], %s: f32[6, 3]) {
-  state s <- t
-  %old: f32[5, 3] = slice(%s) {axis=0, start=0, stop=5}
-  %t: f32[6, 3] = scatter_slice(%s, %x) {axis=0, start=1, stop=3}
-  return %t as t, %old as old
-}""",
-    "a state moves by one place": """
-func @main(%x: f32[1, 300], %s: f32[200, 300]) {
-  state s <- u
-  %old: f32[199, 300] = slice(%s) {axis=0, start=0, stop=199}
-  %t: f32[200, 300] = scatter_slice(%s, %old) {axis=0, start=1, stop=200}
-  %u: f32[200, 300] = scatter_slice(%t, %x) {axis=0, start=0, stop=1}
-  return %u as u, %u as copy
-}""",
-    "a state is updated and read": """
-func @main(%x: f32[2, 3], %s: f32[6, 3]) {
-  state s <- t
-  %t: f32[6, 3] = scatter_slice(%s, %x) {axis=0, start=1, stop=3}
-  %y: f32[6, 3] = exp(%t)
-  return %t as t, %y as y
-}""",
-    "states change places": """
-func @main(%x: f32[2, 3], %a: f32[2, 3], %b: f32[2, 3], %c: f32[2, 3]) {
-  state a <- na
-  state b <- nb
-  state c <- nc
-  %s: f32[2, 3] = add(%x, %a)
-  return %b as na, %a as nb, %s as nc, %c as oc, %a as oa, %s as os
-}""",
-    "two states become one value": """
-func @main(%x: f32[2, 3], %a: f32[2, 3], %b: f32[2, 3]) {
-  state a <- na
-  state b <- nb
-  %s: f32[2, 3] = add(%x, %b)
-  %d: f32[2, 3] = sub(%s, %a)
-  return %s as na, %s as nb, %d as d
-}""",
-    "a state grows, and what it was is read behind": """
-func @main(%x: f32[2, 1, 3], %s: f32[2, past, 3]) dims(past: 0..8) {
-  state s <- t
-  %t: f32[2, past + 1, 3] = concat(%s, %x) {axis=1}
-  %old: f32[2, 3] = reduce_sum(%s) {axes=[1], keep=False}
-  %new: f32[2, 3] = reduce_sum(%t) {axes=[1], keep=False}
-  return %t as t, %old as old, %new as new, %t as copy
-}""",
-}
-
-each_program = pytest.mark.parametrize("text", PROGRAMS.values(), ids=list(PROGRAMS))
+STEPS, BATCH, SRC = 40, 3, 5
 
 
-@each_program
-def test_states_that_stay_in_the_instance(text: str, tmp_path: Path) -> None:
-    """The first call hands states over where they have elements, later ones have none."""
-    program = emitted(text, tmp_path)
-    graph, model = program.main, loaded(tmp_path)
-    kept = {s.input for s in graph.states}
-    values: dict[str, torch.Tensor] = {}
-    for call, xs in enumerate(inputs(program)):
-        given = [values.get(v.name, x) for v, x in zip(graph.inputs, xs, strict=True)]
-        wanted = dict(zip(graph.output_names, Interpreter(program).run(given), strict=True))
-        env = graph.bind(tuple(t.shape for t in given))
-        arrays = [
-            None if v.name in kept and (call or not t.numel()) else t.numpy()
-            for v, t in zip(graph.inputs, given, strict=True)
-        ]
-        prepared = model.prepare("main", [env[n] for n in graph.dims], arrays, keep_states=True)
-        model.call(prepared)
-        same_where_given(prepared.outputs, list(wanted.values()))
-        values = {s.input: wanted[s.output] for s in graph.states}
+def emitted(program: Program, folder: Path) -> Model:
+    target = Native()
+    target.emit(target.legalize(program), folder)
+    return Model(folder / "lib" / host_triple() / "libmodel.so", folder / "model.weights")
 
 
-@each_program
-def test_states_that_are_handed_over(text: str, tmp_path: Path) -> None:
-    program = emitted(text, tmp_path)
-    executable = Native.load(tmp_path)
-    for given in inputs(program):
-        wanted = Interpreter(program).run(given)
-        same_where_given([t.numpy() for t in executable.run("main", given)], wanted)
+def cached() -> Program:
+    """A step whose KV cache [batch, 2, past, 32] grows along an inner axis."""
+    program = seq2seq.program()
+    graph = program.graphs["step"]
+    sizes = {**graph.dims, "past": Range(0, STEPS)}
+    return Program({"step": graph.replace(dims=sizes)}, program.constants).drop_unused_constants()
 
 
-def test_an_update_without_other_readers_is_in_place() -> None:
-    """No statement copies the state as a whole, but those for callers that hand it over."""
-    program = parse_program(PROGRAMS["a state is updated and read"])
-    states = list(states_of(program.main))
-    lowered = lower_function(program.main, Weights(program.constants), states)
-    written = [c for c in calls(lowered.statements) if c.pointers[-1].storage is states[0].storage]  # type: ignore[union-attr]
-    assert [c.sizes["n1"] for c in written] == [18, 6]
+def test_a_cache_grows_in_place_for_forty_steps(tmp_path: Path) -> None:
+    program = cached()
+    interpreter = Interpreter(program)
+    g = torch.Generator().manual_seed(0)
+    memory = torch.randn(BATCH, SRC, seq2seq.E, generator=g)
+    cache = torch.zeros(BATCH, 2, 0, seq2seq.E // 2)
+    with emitted(program, tmp_path) as kept, emitted(program, sub(tmp_path)) as explicit:
+        for past in range(STEPS):
+            token = torch.randint(0, seq2seq.V, (BATCH, 1), generator=g)
+            dims: Mapping[str, int] = {"batch": BATCH, "src": SRC, "past": past}
+            given = [token.numpy(), None, memory.numpy()]
+            (inside,) = kept.run("step", dims, given)
+            outside, grown = explicit.run("step", dims, [given[0], cache.numpy(), given[2]])
+            want, carried = interpreter.run([token, cache, memory])
+            np.testing.assert_array_equal(inside, outside)
+            np.testing.assert_array_equal(grown, carried.numpy())
+            np.testing.assert_allclose(inside, want.numpy(), rtol=1e-4, atol=1e-5)
+            cache = carried
+        too_far = {"batch": BATCH, "src": SRC, "past": STEPS + 1}
+        with pytest.raises(ValidationError, match="got past=41; need 0 <= past <= 40"):
+            kept.run("step", too_far, given)
+        last = {"batch": BATCH, "src": SRC, "past": STEPS}
+        _, whole = kept.run("step", last, given, keep_states=False)
+        np.testing.assert_array_equal(whole[:, :, :STEPS], cache.numpy())
 
 
-def emitted(text: str, folder: Path) -> Program:
-    program = parse_program(text).verify()
-    Native().emit(Native().legalize(program), folder)
-    return program
+def sub(folder: Path) -> Path:
+    """Another folder: one that is open already would be the same instance's library."""
+    (folder / "sub").mkdir()
+    return folder / "sub"
 
 
-def loaded(folder: Path) -> Model:
-    (library,) = folder.glob(f"lib/{host_triple()}/*")
-    return Model(library, folder / "model.weights")
+def test_a_batch_of_another_size_starts_anew(tmp_path: Path) -> None:
+    """What an earlier sequence left behind is not seen by one that starts from nothing."""
+    program = cached()
+    memory = torch.randn(BATCH, SRC, seq2seq.E, generator=torch.Generator().manual_seed(0)).numpy()
+    tokens = np.arange(BATCH, dtype=np.int64)[:, None]
+    with emitted(program, tmp_path) as model:
+
+        def first(batch: int) -> np.ndarray:
+            dims = {"batch": batch, "src": SRC, "past": 0}
+            (logits,) = model.run("step", dims, [tokens[:batch], None, memory[:batch]])
+            return logits
+
+        fresh = first(BATCH)
+        model.run("step", {"batch": BATCH, "src": SRC, "past": 1}, [tokens, None, memory])
+        np.testing.assert_array_equal(first(2), fresh[:2])
+        np.testing.assert_array_equal(first(BATCH), fresh)
 
 
-def inputs(program: Program) -> list[list[torch.Tensor]]:
-    """For each call; a named dimension is the number of the call."""
-    torch.manual_seed(0)
-    made = []
-    for call in range(CALLS):
-        env = dict.fromkeys(program.main.dims, call)
-        shapes = [v.type.bind(env) for v in program.main.inputs]
-        made.append([torch.randn(shape) for shape in shapes])
-    return made
+def recurrent() -> Program:
+    """h, c of an LSTM of one step; they keep their size."""
+    generator = torch.Generator().manual_seed(0)
+    kinds = ["f32[batch, 1, 6]", "f32[1, batch, 8]", "f32[1, batch, 8]"]
+    inputs = [(n, TensorType.parse(k)) for n, k in zip(("x", "h", "c"), kinds, strict=True)]
+    b = Builder.new("main", inputs, {}, {"batch": Range(1, 4)})
+    shapes = {"wx": (32, 6), "wh": (32, 8), "bx": (32,), "bh": (32,)}
+    weights = [b.constant(torch.randn(s, generator=generator), n) for n, s in shapes.items()]
+    attributes = {"hidden": 8, "layers": 1, "bidirectional": False, "bias": True}
+    given = [b.input(n) for n in ("x", "h", "c")]
+    y, h, c = b.lstm(*given, *weights, batch_first=True, **attributes)
+    graph = b.finish([y, h, c], ["y", "h_next", "c_next"])
+    graph.states = (State("h", "h_next"), State("c", "c_next"))
+    return Program({"main": graph}, graph.constants).verify()
 
 
-def same_where_given(got: Sequence[np.ndarray | None], wanted: Sequence[torch.Tensor]) -> None:
-    """Outputs that stay in the instance are None."""
-    pairs = [(g, w) for g, w in zip(got, wanted, strict=True) if g is not None]
-    assert pairs
-    for g, w in pairs:
-        torch.testing.assert_close(torch.from_numpy(g), w)
+def test_states_of_an_lstm(tmp_path: Path) -> None:
+    program = recurrent()
+    interpreter, g = Interpreter(program), torch.Generator().manual_seed(1)
+    h = c = torch.zeros(1, 2, 8)
+    with emitted(program, tmp_path) as model:
+        for _ in range(STEPS):
+            x = torch.randn(2, 1, 6, generator=g)
+            (got,) = model.run("main", {"batch": 2}, [x.numpy(), None, None])
+            y, h, c = interpreter.run([x, h, c])
+            np.testing.assert_allclose(got, y.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_whose_states_trade_places(tmp_path: Path) -> None:
+    """Each next state is the other's old value: neither may be written before both are read."""
+    kind = TensorType.parse("f32[5]")
+    b = Builder.new("main", [("p", kind), ("q", kind)])
+    graph = b.finish([b.add(b.input("p"), b.input("q")), "q", "p"], ["sum", "p_next", "q_next"])
+    graph.states = (State("p", "p_next"), State("q", "q_next"))
+    program = Program({"main": graph}, graph.constants).verify()
+    p, q = np.arange(5, dtype=np.float32), np.ones(5, np.float32)
+    with emitted(program, tmp_path) as model:
+        model.run("main", {}, [p, q])
+        total, second, first = model.run("main", {}, [p, q])
+        np.testing.assert_array_equal(second, q)
+        np.testing.assert_array_equal(first, p)
+        np.testing.assert_array_equal(total, p + q)
+        for expected in ((q, p), (p, q)):
+            _, new_p, new_q = model.run("main", {}, [None, None], keep_states=False)
+            np.testing.assert_array_equal(new_p, expected[1])
+            np.testing.assert_array_equal(new_q, expected[0])
