@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgec.kernels.body import Body
+from edgec.kernels.deferred import T
 from edgec.kernels.prefetch import Ahead, Share
 from edgec.kernels.tiles import PANEL, Blocking, Tile
 
@@ -97,8 +98,9 @@ class Product:
 def depth_parts(body: Body, k: Any, blocking: Blocking) -> tuple[Any, Any]:
     """(number of parts of k, length of each but the last): parts of equal length, a multiple of 4.
 
-    Equal parts keep the last one from being so short that its sums are loaded for little.
+    Equal parts keep the last one from being so short that its sums are loaded for little. There is
+    one at least: it may be empty, and is divided by.
     """
-    count = body.held((k + blocking.depth - 1) // blocking.depth)
+    count = body.held(T.max((k + blocking.depth - 1) // blocking.depth, body.i32(1)))
     each = body.held((k + count * 4 - 1) // (count * 4) * 4)
     return count, each
