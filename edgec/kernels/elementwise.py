@@ -85,24 +85,17 @@ def _sign(_op: Any, x: Any) -> Any:
     return tir.Select(x > zero, one, zero) - tir.Select(x < zero, one, zero)
 
 
-def _div(_op: Any, a: Any, b: Any) -> Any:
-    """a / b; a divisor that is a literal 0, which TVM refuses, as a product with an infinity."""
-    if _is_float(b) and getattr(b, "value", None) == 0:
-        return a * _like(math.copysign(math.inf, float(b.value)), a)
-    return a / b
-
-
 def _floor_div(_op: Any, a: Any, b: Any) -> Any:
     """As torch: floats by the exact remainder, integers without the traps of the machine."""
     if _is_float(a):
         rest = _remainder(a, b)
         zero, one = _like(0, a), _like(1, a)
-        quotient = _div(None, a - rest, b)
+        quotient = (a - rest) / b
         other = tir.And(tir.NE(rest, zero), _xor(b < zero, rest < zero))
         whole = quotient - tir.Select(other, one, zero)
         floor = T.floor(whole)
         floor = floor + tir.Select(whole - floor > _like(0.5, a), one, zero)
-        return tir.Select(tir.EQ(b, zero), _div(None, a, b), floor)
+        return tir.Select(tir.EQ(b, zero), a / b, floor)
     return _guarded(a, b, tir.floordiv, -a)
 
 
@@ -206,7 +199,7 @@ SCALARS: dict[str, Scalar] = {
     "add": lambda op, a, b: a + b,
     "sub": lambda op, a, b: a - b,
     "mul": lambda op, a, b: a * b,
-    "div": _div,
+    "div": lambda op, a, b: a / b,
     "floor_div": _floor_div,
     "mod": _mod,
     "pow": _pow,
@@ -244,7 +237,7 @@ def step_value(step: Step, operands: Sequence[Any]) -> Any:
     """
     name = step.op.name
     if isinstance(step.op, Full):
-        return const(step.op.value, computed_in(step.dtype))
+        return _literal(step.op.value, computed_in(step.dtype))
     if name == "cast":
         value = operands[0]
         if step.dtype == "bool":
@@ -253,6 +246,15 @@ def step_value(step: Step, operands: Sequence[Any]) -> Any:
     else:
         value = SCALARS[name](step.op, *operands)
     return _rounded(value, step.dtype)
+
+
+def _literal(value: float, dtype: str) -> Any:
+    """A constant; a zero by bits, since TVM takes 0 x and 0 / x for 0 and refuses x / 0."""
+    if value == 0 and dtype.startswith("float"):
+        width = int(dtype.removeprefix("float"))
+        negative = T.reinterpret(dtype, const(-1 << (width - 1), f"int{width}"))
+        return negative if math.copysign(1, value) < 0 else T.fabs(negative)
+    return const(value, dtype)
 
 
 def computed_in(dtype: str) -> str:
