@@ -9,7 +9,7 @@ from edgec.ir import DType, Node, dims
 from edgec.ir.dims import Dim, Shape
 from edgec.kernels.steps import Epilogue, Extent, Step
 from edgec.ops.creation import Full
-from edgec.targets.native.lower_elementwise import ELEMENTWISE, same_shape
+from edgec.targets.native.lower_elementwise import ELEMENTWISE, LONGEST_CHAIN, same_shape
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
 
@@ -53,7 +53,7 @@ def absorb(w: Writer, node: Node, follows: Follows | None = None) -> Absorbed:
     """
     found = Absorbed(node)
     value = 0
-    while w.only_user(found.last.output.name):
+    while len(found.steps) < LONGEST_CHAIN and w.only_user(found.last.output.name):
         (user,) = w.users_of(found.last.output.name)
         operands = _operands(w, found, user, value, follows or as_rows)
         if operands is None:

@@ -16,6 +16,9 @@ from edgec.targets.native.writer import TVM_TYPES, Writer
 
 ELEMENTWISE = (*SCALARS, "cast")
 
+#: Nodes that one kernel takes in: enough for what models have, and LLVM takes longer than linearly.
+LONGEST_CHAIN = 64
+
 
 @dataclass
 class Chain:
@@ -57,7 +60,14 @@ def is_deferred(w: Writer, node: Node) -> bool:
         return False
     (user,) = w.users_of(node.output.name)
     shape = node.output.type.shape
-    return user.op.name in ELEMENTWISE and same_shape(user.output.type.shape, shape)
+    fits = user.op.name in ELEMENTWISE and same_shape(user.output.type.shape, shape)
+    return fits and _count(w, node) < LONGEST_CHAIN
+
+
+def _count(w: Writer, node: Node) -> int:
+    """Nodes of the chain that ends with a node, as far as it was deferred."""
+    before = [w.deferred[n] for n in dict.fromkeys(node.operands) if n in w.deferred]
+    return 1 + sum(_count(w, n) for n in before)
 
 
 def _gather(w: Writer, node: Node, chain: Chain) -> tuple[str, int]:
