@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias, cast
 
 from edgec import patterns
 from edgec.ir import DType, Op, Program, TensorType
@@ -17,6 +18,9 @@ from edgec.target import NATIVE, Support, Verdict
 from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.lower import LOWERINGS
 from edgec.targets.native.lower_pool import ratio
+
+Types: TypeAlias = Sequence[TensorType | None]
+Limit: TypeAlias = tuple[Callable[[Op, Types], bool], str]
 
 #: Ops whose kernels compute in f32 alone.
 SINGLE = ("attention", "conv", "conv_transpose", "layer_norm", "rms_norm", "group_norm")
@@ -35,7 +39,7 @@ def with_constant_weights(program: Program) -> Program:
     return FoldConstants().apply(program.copy()).program
 
 
-def op_verdict(op: Op, types: Sequence[TensorType | None]) -> Verdict:
+def op_verdict(op: Op, types: Types) -> Verdict:
     """Whether an op over operands of these types has a lowering of its own."""
     if op.name not in LOWERINGS:
         return Verdict(Support.DECOMPOSED, "no kernel of its own")
@@ -44,28 +48,9 @@ def op_verdict(op: Op, types: Sequence[TensorType | None]) -> Verdict:
     return NATIVE
 
 
-def _limit(op: Op, types: Sequence[TensorType | None]) -> str:
+def _limit(op: Op, types: Types) -> str:
     """Why this instance of an op needs its decomposition; "" where it does not."""
-    match op:
-        case Attention() if not _static_heads(types):
-            return "the head dimension is not a number"
-        case Attention() if _random_parts(op.pattern) > MAX_RANDOM_PARTS:
-            return f"more than {MAX_RANDOM_PARTS} random parts in a pattern"
-        case _ if op.name in SINGLE and _is_f64(types):
-            return "computed in f32"
-        case Linear() if op.activations != "none" and not _is_f32(types):
-            return "activations are rounded in f32"
-        case Recurrent() if op.layers * op.directions > 1:
-            return "layers and directions run one by one"
-        case Recurrent() if any(t is not None and t.dtype is not DType.F32 for t in types):
-            return "cells are computed in f32"
-        case AdaptiveAvgPool() if all(n == 1 for n in op.size):
-            return "a mean of whole planes"
-        case Resize() if not _resizable(op, types):
-            return "a ratio that is known at run time, or f64"
-        case Pad() if op.mode != "constant":
-            return "reflect and edge are gathers"
-    return ""
+    return next((why for holds, why in LIMITS.get(op.name, ()) if holds(op, types)), "")
 
 
 def _random_parts(pattern: str) -> int:
@@ -73,19 +58,19 @@ def _random_parts(pattern: str) -> int:
     return sum(isinstance(p, patterns.RandomBlocks) for p in parts)
 
 
-def _is_f64(types: Sequence[TensorType | None]) -> bool:
+def _is_f64(types: Types) -> bool:
     return any(t is not None and t.dtype is DType.F64 for t in types)
 
 
-def _is_f32(types: Sequence[TensorType | None]) -> bool:
+def _is_f32(types: Types) -> bool:
     return all(t is None or t.dtype is DType.F32 for t in types)
 
 
-def _static_heads(types: Sequence[TensorType | None]) -> bool:
+def _static_heads(types: Types) -> bool:
     return all(t is not None and isinstance(t.shape[3], int) for t in types[:3])
 
 
-def _resizable(op: Resize, types: Sequence[TensorType | None]) -> bool:
+def _resizable(op: Resize, types: Types) -> bool:
     x = types[0]
     if x is None or x.dtype is DType.F64:
         return False
@@ -93,4 +78,51 @@ def _resizable(op: Resize, types: Sequence[TensorType | None]) -> bool:
     return all(ratio(op, i, old, new) is not None for i, (old, new) in enumerate(pairs))
 
 
-__all__ = ["encoding_verdict", "op_verdict", "with_constant_weights"]
+def _one_by_one(op: Op, types: Types) -> bool:
+    assert isinstance(op, Recurrent)
+    return op.layers * op.directions > 1
+
+
+_LAYERS: Limit = (_one_by_one, "layers and directions run one by one")
+_CELLS: Limit = (lambda op, types: not _is_f32(types), "cells are computed in f32")
+
+#: What an op with kernels of its own is decomposed for all the same.
+LIMITS: Mapping[str, tuple[Limit, ...]] = {
+    **dict.fromkeys(SINGLE, ((lambda op, types: _is_f64(types), "computed in f32, not f64"),)),
+    "attention": (
+        (lambda op, types: not _static_heads(types), "the head dimension is not a number"),
+        (
+            lambda op, types: _random_parts(cast(Attention, op).pattern) > MAX_RANDOM_PARTS,
+            f"more than {MAX_RANDOM_PARTS} random parts in a pattern",
+        ),
+        (lambda op, types: _is_f64(types), "computed in f32, not f64"),
+    ),
+    "linear": (
+        (
+            lambda op, types: cast(Linear, op).activations != "none" and not _is_f32(types),
+            "activations are rounded in f32",
+        ),
+    ),
+    **dict.fromkeys(("lstm", "gru", "rnn"), (_LAYERS, _CELLS)),
+    "adaptive_avg_pool": (
+        (
+            lambda op, types: all(n == 1 for n in cast(AdaptiveAvgPool, op).size),
+            "a mean of whole planes",
+        ),
+    ),
+    "resize": (
+        (
+            lambda op, types: not _resizable(cast(Resize, op), types),
+            "a ratio that is known at run time, or f64",
+        ),
+    ),
+    "pad": (
+        (
+            lambda op, types: cast(Pad, op).mode != "constant",
+            "reflect and edge are gathers",
+        ),
+    ),
+}
+
+
+__all__ = ["LIMITS", "encoding_verdict", "op_verdict", "with_constant_weights"]
