@@ -17,6 +17,13 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Kernels that tests compile are kept where pytest keeps things, for all workers and runs."""
+    if (kept := getattr(config, "cache", None)) is not None:
+        os.environ.setdefault("EDGEC_CACHE", str(kept.mkdir("kernels")))
+
+
 hypothesis.settings.register_profile("edgec", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("edgec")
 

@@ -66,7 +66,7 @@ def test_a_linear_layer_without_bias(isa):
 
 
 @each_set
-def test_no_columns_of_x_leave_the_bias(isa: InstructionSet) -> None:
+def test_no_columns_of_x_leave_the_bias(isa):
     check_linear(Linear(), isa, 5, 0, 37)
 
 
