@@ -35,20 +35,19 @@ def lives(statements: Sequence[Statement], ranges: Mapping[str, Range]) -> dict[
     """Lives of the arena's storages; what a loop touches lives as long as the loop, which is one
     statement here.
 
-    Raises UnsupportedError for values that are too large.
+    Raises UnsupportedError for values that are too large, of the caller and of states too.
     """
     found: dict[Storage, tuple[int, int]] = {}
     for i, statement in enumerate(statements):
         for storage in storages(statement):
-            if storage.kind == "arena":
-                first, _ = found.get(storage, (i, i))
-                found[storage] = (first, i)
+            first, _ = found.get(storage, (i, i))
+            found[storage] = (first, i)
     made = {s: Life(a, b, greatest(s.nbytes, ranges)) for s, (a, b) in found.items()}
     if large := sorted(f"{s.name} {x.nbytes}" for s, x in made.items() if x.nbytes > MOST_BYTES):
         got = f"values of more than {MOST_BYTES} bytes at the greatest sizes: {', '.join(large)}"
         do = 'give smaller max_sizes, as native{max_sizes="seq=512"}'
         raise UnsupportedError("native", got, "32-bit offsets inside of a value", do)
-    return made
+    return {s: life for s, life in made.items() if s.kind == "arena"}
 
 
 def plan(found: Mapping[Storage, Life], start: int = 0) -> tuple[dict[Storage, int], int]:

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from edgec.errors import UnsupportedError
 from edgec.ir import Builder, DType, Range, TensorType, dims
 from edgec.ir.dims import Dim
+from edgec.targets.native.lower import lower_function
+from edgec.targets.native.plan import lives
 from edgec.targets.native.sizes import check_bounded, greatest
+from edgec.targets.native.weights import Weights
 
 N, M = dims.symbol("n"), dims.symbol("m")
 
@@ -73,3 +76,14 @@ def test_dimensions_without_a_maximum_are_named() -> None:
     )
     with pytest.raises(UnsupportedError, match=r"main: n; .*max_sizes"):
         check_bounded([b.finish([b.relu(b.operand("x"))])])
+
+
+@pytest.mark.parametrize("rows", [2**27, 2**28])
+def test_values_of_the_caller_that_32_bits_do_not_count_are_named(rows: int) -> None:
+    """The sum is small; what it reads is 16 bytes a row."""
+    x = ("x", TensorType(DType.F32, (N, 4)))
+    b = Builder.new("main", [x], {}, {"n": Range(1, rows)})
+    graph = b.finish([b.reduce_sum(b.operand("x"), axes=(0,))])
+    statements = lower_function(graph, Weights({}), []).statements
+    with pytest.raises(UnsupportedError, match=rf"of more than .* bytes .*: x {16 * rows}"):
+        lives(statements, graph.dims)
