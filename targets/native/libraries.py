@@ -56,7 +56,10 @@ class ModelCode:
 
     def api(self) -> list[str]:
         """What users find of the runtime in a shared library."""
-        return [f"edgec_{n}" for n in (*API, *(TOKENIZER_API if self.tokens else ()))]
+        return [*(f"edgec_{n}" for n in API), *self.tokenizer_api()]
+
+    def tokenizer_api(self) -> list[str]:
+        return [f"edgec_{n}" for n in TOKENIZER_API] if self.tokens else []
 
     def model_of(self) -> str:
         """model_of.c: the model that loaders and the check program ask the library for. A file of
@@ -134,7 +137,7 @@ def _link_wasm(code: ModelCode, compiler: Toolchain, objects: list[Path], made: 
         "-s",
         "-Wl,--export-table",
         "-Wl,-z,stack-size=131072",
-        *(f"-Wl,--export={n}" for n in WASM_EXPORTS),
+        *(f"-Wl,--export={n}" for n in sorted({*WASM_EXPORTS, *code.tokenizer_api()})),
         "-o",
         made,
         *objects,

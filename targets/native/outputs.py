@@ -50,7 +50,8 @@ def write_outputs(
 
 def _write_loader(code: ModelCode, wasm: str, folder: Path) -> str:
     """NAME.mjs, which loads the WebAssembly module `wasm`."""
-    (folder / f"{code.name}.mjs").write_text(webassembly.javascript(code.name, wasm))
+    text = webassembly.javascript(code.name, wasm, code.tokens)
+    (folder / f"{code.name}.mjs").write_text(text)
     return f"{code.name}.mjs"
 
 

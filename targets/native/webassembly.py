@@ -20,19 +20,22 @@ from edgec.target import Signature
 
 TRIPLE = "wasm32-unknown-unknown"
 LOADING = Path(__file__).with_name("loading.mjs")
+TOKENIZING = Path(__file__).with_name("tokenizing.mjs")
 CALLS = Path(__file__).with_name("calls.mjs")
 
 
-def javascript(name: str, wasm: str) -> str:
+def javascript(name: str, wasm: str, tokens: bool) -> str:
     """NAME.mjs: the runtime's loader, and what finds this model's files.
 
-    wasm   path of the module, relative to NAME.mjs
+    wasm     path of the module, relative to NAME.mjs
+    tokens   whether there is a NAME.tokens
     """
-    text = LOADING.read_text()
+    text = LOADING.read_text() + (TOKENIZING.read_text() if tokens else "")
     for word, value in (
         ("MODEL_NAME", name),
         ("WASM_PATH", wasm),
         ("WEIGHTS_PATH", f"{name}.weights"),
+        ("TOKENS_PATH", f"{name}.tokens"),
     ):
         text = text.replace(word, value)
     return LOADER_JS.read_text() + text

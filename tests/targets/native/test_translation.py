@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from edgec.target import Artifact
 from edgec.targets.native import Native
 from edgec.tokenizer import load_tokenizer
 from edgec.translate import Decoder, Generation, Translator
-from tests.runtime.tools import need
+from tests.runtime.tools import need, need_zig
 from tests.targets.native.small import emit, small
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -113,6 +114,22 @@ def test_sentences_are_translated_as_in_python(built: Built) -> None:
 def test_the_held_out_set_is_translated_as_in_python(built: Built) -> None:
     texts = held_out()
     assert [built.in_c(t).stdout.removesuffix("\n") for t in texts] == built.in_python(texts, 16)
+
+
+@pytest.mark.slow
+def test_javascript_translates_as_c_does(built: Built, tmp_path: Path) -> None:
+    need_zig()
+    emit(built.program, tmp_path, ("wasm32-unknown-unknown",), name="translate")
+    shutil.copyfile(EXAMPLE.with_name("translate_text.mjs"), tmp_path / "translate_text.mjs")
+    command = [need("node", "nodejs"), str(tmp_path / "translate_text.mjs")]
+    texts = [*held_out()[::150], *ODD, " "]
+    made = [
+        subprocess.run([*command, t], capture_output=True, text=True, timeout=60) for t in texts
+    ]
+    assert [m.stderr for m in made] == [""] * len(texts)
+    assert [m.stdout for m in made] == [built.in_c(t).stdout for t in texts]
+    refused = subprocess.run([*command, "file " * 300], capture_output=True, text=True, timeout=60)
+    assert "EDGEC_TOO_LONG: [tokenize] got a text of " in refused.stderr
 
 
 def test_blank_and_unusable_texts(built: Built) -> None:
