@@ -56,7 +56,8 @@ def conv_transpose(w: Writer, node: Node) -> View:
         )
         turned = conv_transposed(Dense(weight.encoding.decode()), op.groups)
         assert turned is not None
-    form = w.weights.panels(Constant(weight.name, turned), "turned panels", widened)
+    layout = f"turned panels of {op.groups} groups" if op.groups != 1 else "turned panels"
+    form = w.weights.panels(Constant(weight.name, turned), layout, widened)
     x = dense_as(w, given(w, node, 0), F32)
     kernel = tuple(int(d) for d in weight.type.shape[2:])
     low, one = _three(op.padding, 0), 1

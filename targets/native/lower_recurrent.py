@@ -26,6 +26,8 @@ def recurrent(w: Writer, node: Node) -> Sequence[View]:
     y, *ends = (w.temporary(v.type, v.name) for v in node.outputs)
     now = [w.copied(w.dense(name)) for name in starts]
     batch, steps = y.shape[:2] if op.batch_first else (y.shape[1], y.shape[0])
+    for bias in biases:
+        w.dense(bias)  # what makes it dense stands ahead of the loop
     before = len(w.statements)
     rows = now[0].reshaped((batch, op.hidden))
     assert rows is not None
