@@ -6,7 +6,8 @@ import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -18,11 +19,29 @@ CACHE_VARIABLE = "EDGEC_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where objects are kept: $EDGEC_CACHE, else the user's cache folder."""
+    """Where objects are kept: $EDGEC_CACHE, else the user's cache folder.
+
+    Raises BuildError for a user without a home.
+    """
     if given := os.environ.get(CACHE_VARIABLE):
         return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "edgec"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "edgec"
+    try:
+        return Path.home() / ".cache" / "edgec"
+    except RuntimeError as error:
+        raise BuildError("cache", str(error), "a home folder", f"set {CACHE_VARIABLE}") from error
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Raises BuildError in place of what the system says of a folder that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        got = f"{error.strerror or error} at {error.filename or folder}"
+        need = "a cache that can be written"
+        raise BuildError("cache", got, need, f"set {CACHE_VARIABLE} to another folder") from error
 
 
 def build_objects(
@@ -37,12 +56,13 @@ def build_objects(
     An object is built once for its tensor IR, instruction set and version of TVM. A note says which
     object a kernel of these sources had, so that TVM is not even imported where nothing changed.
     With `parallel`, many kernels are compiled by as many processes as there are cores.
-    Raises BuildError where TVM is missing or refuses a kernel.
+    Raises BuildError where TVM is missing or refuses a kernel, or the cache cannot be written.
     """
     from edgec.kernels.worker import compile_ahead, processes
 
     folder = cache_folder() / "objects"
-    folder.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     machine = f"{_versions()}\n{isa.name}\n{sorted(isa.target.items())}\n{suffix}\n{prefix}"
     notes = {
         k: folder / f"{_digest(machine, _sources(), k.key())}.note" for k in dict.fromkeys(kernels)
@@ -54,8 +74,9 @@ def build_objects(
     for kernel, note in notes.items():
         path = _noted(note)
         if path is None:
-            path = _object(kernel, isa, f"{prefix}{kernel.name}{suffix}", machine, folder)
-            _write_whole(note, path.name.encode())
+            with _writing(folder):
+                path = _object(kernel, isa, f"{prefix}{kernel.name}{suffix}", machine, folder)
+                _write_whole(note, path.name.encode())
         found[kernel] = path
     return found
 
@@ -63,7 +84,7 @@ def build_objects(
 def _noted(note: Path) -> Path | None:
     """The object that a note names, where both are there."""
     path = note.parent / note.read_text() if note.exists() else None
-    return path if path is not None and path.exists() else None
+    return path if path is not None and path.is_file() else None
 
 
 def _digest(*texts: str) -> str:
@@ -105,6 +126,8 @@ def _object(kernel: Kernel, isa: InstructionSet, symbol: str, machine: str, fold
                 made = Path(place) / "kernel.o"
                 module.write_to_file(str(made), "o")
                 made.replace(path)
+    except OSError:
+        raise
     except Exception as error:  # TVM's errors have no base class of their own
         need = "a kernel that TVM compiles"
         raise BuildError(kernel.key()[:200], str(error)[:500], need, "this is a bug") from error
