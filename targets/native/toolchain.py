@@ -60,7 +60,8 @@ class Toolchain:
     def compile(self, source: Path, includes: Sequence[Path], flags: Sequence[str] = ()) -> Path:
         """The object of a C file, cached by the content of everything it is made from."""
         digest = hashlib.sha256(f"{self.command}{self.version}{self.triple}{FLAGS}{flags}".encode())
-        for path in [source, *sorted(h for i in includes for h in i.rglob("*.h"))]:
+        headers = [*source.parent.glob("*.h"), *(h for i in includes for h in i.rglob("*.h"))]
+        for path in [source, *sorted(headers)]:
             digest.update(path.name.encode() + path.read_bytes())
         folder = cache_folder() / "objects"
         folder.mkdir(parents=True, exist_ok=True)
