@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import edgec
-from edgec.errors import EdgecError, FormatError
+from edgec.errors import FormatError, UnsupportedError
 from edgec.ir import Program
 from edgec.runner import tokenizer_files
 from edgec.runtime.container import Entry, Kind
@@ -24,13 +24,14 @@ _SPECIAL = ("</s>", "<unk>", "<pad>", "<s>")  # write nothing, as in edgec.token
 def write_tokens(program: Program, name: str, folder: Path) -> tuple[list[str], list[str]]:
     """Write NAME.tokens where the program has a tokenizer for it: names of files, notes.
 
-    A program with another tokenizer gets a note: its text stays with the caller.
+    A program with another tokenizer gets a note: its text stays with the caller. Raises FormatError
+    for files that are damaged or missing.
     """
     if not tokenizer_files(program.metadata):
         return [], []
     try:
         entries = tokens_of(program)
-    except EdgecError as error:
+    except UnsupportedError as error:
         return [], [f"no {name}.tokens, text stays with the caller: {error}"]
     made = f"{name}.tokens"
     written = write_container(
@@ -46,10 +47,10 @@ def tokens_of(program: Program) -> list[Entry]:
     or missing files.
     """
     files = tokenizer_files(program.metadata)
+    if not {"source.spm", "vocab.json"} <= files.keys():
+        got = f"tokenizer files {', '.join(sorted(files))}"
+        raise UnsupportedError("native", got, "source.spm with vocab.json")
     content = read_tokenizer(files, kept_tokens(program.metadata))
-    if not {"source.spm", "vocab.json"} <= content.keys():
-        got = f"tokenizer files {', '.join(sorted(content))}"
-        raise FormatError("native", got, "source.spm with vocab.json")
     ids = _vocabulary(content["vocab.json"])
     special = frozenset(ids[t] for t in _SPECIAL if t in ids)
     target = content.get("target.spm", content["source.spm"])

@@ -12,11 +12,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgec.pieces.subset import needed, subset
 from edgec.runtime.sources import library_sources
+from edgec.targets.native.tokens import write_tokens
 from edgec.tokenizer import MarianTokenizer
 from tests.runtime.tiny_model import C_TESTS, compile_c, write_weights
 from tests.runtime.tokenizer_library import Failure, Tokenizer, build_library
-from tests.runtime.tokenizer_models import TRAINED, Files, reference, sentences, swapped, trained
+from tests.runtime.tokenizer_models import (
+    CHECKPOINT,
+    NAMES,
+    TRAINED,
+    Files,
+    program_of,
+    reference,
+    sentences,
+    swapped,
+    trained,
+    written,
+)
 from tests.runtime.tools import need
 
 DEBUG = ("-O1", "-g", "-pthread")
@@ -126,6 +139,35 @@ def test_any_tokens_become_the_text_of_the_library(
 def test_many_texts_become_the_tokens_of_the_library(pair: Pair, back: Pair, text: str) -> None:
     for side in (pair, back):
         assert side.got.encode(text) == side.expected.encode(text)
+
+
+def test_a_vocabulary_of_fewer_tokens(library: ctypes.CDLL, tmp_path: Path) -> None:
+    """As `trim-vocabulary` leaves it: the ids are the new ones."""
+    paths = {name: CHECKPOINT / name for name in NAMES}
+    content = {name: path.read_bytes() for name, path in paths.items()}
+    whole = MarianTokenizer(content)
+    texts = sentences()[:40]
+    kept = sorted(needed(content, {i for text in texts for i in whole.encode(text)}))
+    got = Tokenizer(library, written(paths, tmp_path, kept).tokens)
+    expected = MarianTokenizer(subset(content, kept))
+    assert len(kept) < 2000
+    for text in sentences()[:80]:
+        ids = expected.encode(text)
+        assert got.encode(text) == ids
+        assert got.decode(ids) == expected.decode(ids)
+    assert [kept[i] for i in got.encode(texts[0])] == whole.encode(texts[0])
+
+
+def test_what_is_generated(library: ctypes.CDLL, tmp_path: Path) -> None:
+    """Banned tokens are left out, a forced one comes first, the first of equals is taken."""
+    paths = {name: CHECKPOINT / name for name in NAMES}
+    rules = {"generation": {"decoder_start": 3, "eos": 0, "banned": [1, 4], "forced_bos": 2}}
+    assert write_tokens(program_of(paths, **rules), "model", tmp_path)[0]
+    tokenizer = Tokenizer(library, tmp_path / "model.tokens")
+    assert tokenizer.choose([0.0, 9.0, 1.0, 7.0, 8.0, 7.0], 1) == 3
+    assert tokenizer.choose([0.0, 9.0, 1.0, 7.0, 8.0, 7.0], 0) == 2
+    assert tokenizer.choose([float("-inf")] * 3, 5) == 0
+    assert tokenizer.choose([], 5) == -1
 
 
 # ------------------------------------------------------------------ failures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,14 +52,14 @@ class Files:
         return {name: path.read_bytes() for name, path in self.paths.items()}
 
 
-def program(paths: dict[str, Path], **metadata: Any) -> Program:
-    """A program without functions that has this tokenizer."""
+def program_of(paths: dict[str, Path], kept: Sequence[int] = (), **metadata: Any) -> Program:
+    """A program without functions that has this tokenizer, or only some of its ids."""
     files = {name: str(path) for name, path in paths.items()}
-    return Program({}, {}, {"tokenizer": {"files": files}, **metadata})
+    return Program({}, {}, {"tokenizer": {"files": files, "kept": list(kept)}, **metadata})
 
 
-def written(paths: dict[str, Path], folder: Path) -> Files:
-    made, notes = write_tokens(program(paths), "model", folder)
+def written(paths: dict[str, Path], folder: Path, kept: Sequence[int] = ()) -> Files:
+    made, notes = write_tokens(program_of(paths, kept), "model", folder)
     assert made == ["model.tokens"], notes
     return Files(paths, folder / "model.tokens")
 
@@ -71,8 +71,8 @@ def reference(folder: Path) -> Files:
 def trained(name: str, folder: Path) -> Files:
     """One of TRAINED for the source, a plain unigram model of half the size for the target."""
     options = {"vocab_size": 300, **TRAINED[name]}
-    (folder / "source.spm").write_bytes(_train(**options))
-    (folder / "target.spm").write_bytes(_train(vocab_size=200))
+    (folder / "source.spm").write_bytes(train(**options))
+    (folder / "target.spm").write_bytes(train(vocab_size=200))
     texts = [*_pieces(folder / "target.spm"), *_pieces(folder / "source.spm"), ">>de<<", "\u65e5"]
     ids = {text: i + 3 for i, text in enumerate(dict.fromkeys(texts))}
     ids |= {"</s>": 0, "<unk>": 1, "<pad>": 2}
@@ -92,7 +92,7 @@ def sentences() -> list[str]:
     return (CHECKPOINT / "heldout.tsv").read_text().replace("\t", "\n").splitlines()
 
 
-def _train(**options: Any) -> bytes:
+def train(**options: Any) -> bytes:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(sentences()[:600]),
