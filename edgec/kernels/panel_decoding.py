@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgec.kernels.body import Body
+from edgec.kernels.body import Body, element_bytes
 from edgec.kernels.deferred import T, tir
 from edgec.kernels.elementwise import from_storage
 from edgec.kernels.panels import (
     DEPTH,
     PERMUTED,
+    STORAGE,
     AffinePanels,
     DensePanels,
     Elements,
@@ -27,6 +28,7 @@ from edgec.kernels.panels import (
     TwoFourPanels,
     field_widths,
 )
+from edgec.kernels.prefetch import LINE_BYTES, fetch
 from edgec.kernels.tiles import PANEL
 from edgec.kernels.vectors import load, spread, store
 
@@ -71,6 +73,13 @@ def _bits(name: str, word: Any, *more: Any) -> Any:
 def _over(number: Any, divisor: int) -> Any:
     """number // divisor of numbers from 0. TVM's simplifier overflows on some floor divisions."""
     return tir.truncdiv(number, tir.const(divisor, "int32"))
+
+
+def _stored(spec: Elements) -> list[tuple[str, int, int]]:
+    """(array, numbers of the matrix in one of its elements, its elements in a cache line)."""
+    if isinstance(spec, DensePanels):
+        return [("w", 1, LINE_BYTES // element_bytes(STORAGE[spec.dtype]))]
+    return [(f"codes{width}", 8 // width, LINE_BYTES) for width in field_widths(spec.bits)]
 
 
 @dataclass(frozen=True)
@@ -122,8 +131,27 @@ class Decoder:
             with body.loop(0, depth // OCTET) as octet:
                 for i in range(OCTET):
                     step(octet * OCTET + i, v * lanes)
+                self._fetch(spec, panel, (start, depth, octet), v, length)
             with body.loop(depth // OCTET * OCTET, depth) as i:
                 step(i, v * lanes)
+
+    def _fetch(
+        self, spec: Elements, panel: Any, part: tuple[Any, Any, Any], v: Any, length: Any
+    ) -> None:
+        """The share that vector v of an octet takes of what lies behind the part.
+
+        part   its first k, its depth, the octet
+        """
+        start, depth, octet = part
+        if isinstance(spec, LutPanels) and spec.vector > 1:
+            return
+        for name, q, line in _stored(spec):
+            rows = (length + q - 1) // q
+            at = (panel * rows + _over(start + depth, q)) * PANEL
+            share = OCTET * self.lanes // q
+            first = at + (octet * (PANEL // self.lanes) + v) * share
+            for i in range(0, share, line):
+                fetch(self.body.buffer(name)[first + i])
 
     def _panel_value(self, spec: Elements, panel: Any, k: Any, c: Any, length: Any) -> Any:
         """Element (panel, k, c) of a matrix in panels."""

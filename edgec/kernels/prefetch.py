@@ -15,10 +15,19 @@ from edgec.kernels.body import Body
 from edgec.kernels.deferred import T
 from edgec.kernels.tiles import PANEL
 
-#: f32 elements of a cache line of 64 bytes; where lines are longer, each is asked for twice.
-LINE = 16
+#: Bytes of a cache line; where lines are longer, each is asked for twice.
+LINE_BYTES = 64
+
+#: f32 elements of it.
+LINE = LINE_BYTES // 4
 
 _READ, _TO_L2, _DATA = 0, 2, 1  # arguments of llvm.prefetch
+
+
+def fetch(element: Any) -> None:
+    """Ask for the cache line of an element of a buffer, which need not exist."""
+    hints = (T.int32(hint) for hint in (_READ, _TO_L2, _DATA))
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(element), *hints))
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,4 @@ class Share:
     def fetch(self, turn: Any) -> None:
         for i in range(self.each):
             line = (self.first + turn) * self.each + i
-            at = T.address_of(self.ahead.element(line * LINE))
-            hints = (T.int32(hint) for hint in (_READ, _TO_L2, _DATA))
-            T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", at, *hints))
+            fetch(self.ahead.element(line * LINE))
