@@ -21,11 +21,12 @@ def write_config(
     """cmake/NAMEConfig.cmake, for find_package; its name relative to the folder."""
     made = f"cmake/{code.name}Config.cmake"
     (folder / "cmake").mkdir(exist_ok=True)
-    (folder / made).write_text(_config(code.name, platforms, outputs))
+    (folder / made).write_text(_config(code, platforms, outputs))
     return made
 
 
-def _config(name: str, platforms: Sequence[Platform], outputs: Sequence[str]) -> str:
+def _config(code: ModelCode, platforms: Sequence[Platform], outputs: Sequence[str]) -> str:
+    name = code.name
     there = [p for p in platforms if p.archive]
     choice = _choice(
         there, lambda p: f'CMAKE_SYSTEM_NAME STREQUAL "Linux" AND {_processor(p)}', "_triple"
@@ -43,9 +44,11 @@ def _config(name: str, platforms: Sequence[Platform], outputs: Sequence[str]) ->
         f"{name} has no libraries for ${{CMAKE_SYSTEM_NAME}} on ${{CMAKE_SYSTEM_PROCESSOR}}, only "
         f"for: {known}. Its sources, outputs=source, serve more."
     )
+    tokens = f'set({name}_TOKENS "${{_root}}/{name}.tokens")\n' if code.tokens else ""
     return f"""\
 # {name}, compiled by edgec: find_package({name} CONFIG), then link {name}::{name} (shared) or
-# {name}::{name}_static. {name}_WEIGHTS is the path of the weights.
+# {name}::{name}_static. {name}_WEIGHTS is the path of the weights,
+# {name}_TOKENS of the tokenizer where there is one.
 {choice}
 else()
   set({name}_FOUND FALSE)
@@ -56,7 +59,7 @@ get_filename_component(_root "${{CMAKE_CURRENT_LIST_DIR}}/.." ABSOLUTE)
 include(CMakeFindDependencyMacro)
 find_dependency(Threads)
 {"".join(targets)}set({name}_WEIGHTS "${{_root}}/{name}.weights")
-"""
+{tokens}"""
 
 
 def _imported(name: str, kind: str, file: str, target: str, more: str) -> str:

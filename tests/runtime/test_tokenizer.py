@@ -161,8 +161,8 @@ def test_a_vocabulary_of_fewer_tokens(library: ctypes.CDLL, tmp_path: Path) -> N
 def test_what_is_generated(library: ctypes.CDLL, tmp_path: Path) -> None:
     """Banned tokens are left out, a forced one comes first, the first of equals is taken."""
     paths = {name: CHECKPOINT / name for name in NAMES}
-    rules = {"generation": {"decoder_start": 3, "eos": 0, "banned": [1, 4], "forced_bos": 2}}
-    assert write_tokens(program_of(paths, **rules), "model", tmp_path)[0]
+    rules = {"decoder_start": 3, "eos": 0, "banned": [1, 4], "forced_bos": 2}
+    assert write_tokens(program_of(paths, generation=rules), "model", tmp_path)[0]
     tokenizer = Tokenizer(library, tmp_path / "model.tokens")
     assert tokenizer.choose([0.0, 9.0, 1.0, 7.0, 8.0, 7.0], 1) == 3
     assert tokenizer.choose([0.0, 9.0, 1.0, 7.0, 8.0, 7.0], 0) == 2
