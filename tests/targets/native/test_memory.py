@@ -21,6 +21,7 @@ from edgec.interpreter import random_inputs
 from edgec.ir import Program, Range
 from edgec.passes import CLEANUP, parse_pipeline
 from edgec.runtime.model import Model
+from edgec.runtime.sources import library_sources
 from edgec.targets.native import Native, files, libraries
 from edgec.targets.native.plan import ALIGNMENT, Life, plan
 from edgec.targets.native.toolchain import host_triple
@@ -106,11 +107,10 @@ def spaced(found: Mapping[Storage, Life], start: int = 0) -> tuple[dict[Storage,
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Libraries with `guarded_memory.c` in place of the runtime's own, which show the arena."""
-    own = libraries.library_sources
     others = Path(__file__).with_name("guarded_memory.c")
 
     def sources() -> list[Path]:
-        return [*(p for p in own() if p.name != "memory.c"), others]
+        return [*(p for p in library_sources() if p.name != "memory.c"), others]
 
     monkeypatch.setattr(libraries, "library_sources", sources)
     monkeypatch.setattr(libraries, "API", (*libraries.API, "arena"))

@@ -50,7 +50,7 @@ def test_a_cache_grows_in_place_for_forty_steps(tmp_path: Path) -> None:
             want, carried = interpreter.run([token, cache, memory])
             np.testing.assert_array_equal(inside, outside)
             np.testing.assert_array_equal(grown, carried.numpy())
-            np.testing.assert_allclose(inside, want.numpy(), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(torch.from_numpy(inside), want, rtol=1e-4, atol=1e-5)
             cache = carried
         too_far = {"batch": BATCH, "src": SRC, "past": STEPS + 1}
         with pytest.raises(ValidationError, match="got past=41; need 0 <= past <= 40"):
@@ -109,7 +109,7 @@ def test_states_of_an_lstm(tmp_path: Path) -> None:
             x = torch.randn(2, 1, 6, generator=g)
             (got,) = model.run("main", {"batch": 2}, [x.numpy(), None, None])
             y, h, c = interpreter.run([x, h, c])
-            np.testing.assert_allclose(got, y.numpy(), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(torch.from_numpy(got), y, rtol=1e-4, atol=1e-5)
 
 
 def test_a_program_whose_states_trade_places(tmp_path: Path) -> None:
