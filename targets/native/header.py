@@ -37,7 +37,8 @@ def header(name: str, graphs: Sequence[Graph]) -> str:
     lines = [
         f"/* {name}: compiled by edgec {edgec.__version__}. Weights: {name}.weights.",
         " *",
-        " * Dims, then inputs, then outputs; buffers are row-major and aligned to their element.",
+        " * Dims, then inputs, then outputs; buffers are row-major and aligned to their element,",
+        " * and outputs overlap with nothing else.",
         " * NULL for an input and an output that are a state keeps it in the instance.",
         " */",
         f"#ifndef {guard}",

@@ -86,7 +86,8 @@ typedef struct edgec_tensor {
 } edgec_tensor;
 
 /* A value that lives in the instance between calls, such as a KV cache: the function's input
- * `input` and output `output` (indices) are the same buffer; the caller passes NULL for both.
+ * `input` and output `output` (indices) are the same buffer, zeros at first; the caller passes NULL
+ * for both.
  * A caller that passes pointers instead has it read from and written to those buffers. */
 typedef struct edgec_state {
   int32_t input, output;
@@ -150,7 +151,9 @@ const char *edgec_last_error(const edgec_instance *self);
 /* Run function `index`: takes the instance for the calling thread, checks dims, null and misaligned
  * pointers, calls `run`. Inputs and outputs in the order of the description; a pointer may be NULL
  * for a state (see edgec_state) and for a tensor without elements. A pointer has to be a multiple
- * of its element's size. */
+ * of its element's size. An output overlaps with no other output and with no input, but for that of
+ * its own state: it may be written before all inputs are read. After an error, outputs and states in
+ * the instance hold anything. */
 edgec_status edgec_call(edgec_instance *self, int32_t index, const int64_t *dims,
                         const void *const *inputs, void *const *outputs);
 
