@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 import edgec
 from edgec.ir import dims
 from edgec.ir.dims import Dim
@@ -195,10 +197,19 @@ def _size(parameter: Size, value: Dim | float) -> str:
     if parameter.dtype == "int32":
         assert not isinstance(value, float), parameter.name
         return c_expression(value)
-    number = float(value)
-    if number in (float("inf"), float("-inf")):
+    return float_literal(float(value))
+
+
+def float_literal(value: float) -> str:
+    """C text of the float nearest to a number, without a warning for those that are none."""
+    with np.errstate(over="ignore"):
+        number = np.float32(value)
+    if np.isnan(number):
+        return "(float)(1e300 * 1e300 * 0.0)"
+    if np.isinf(number):
         return f"{'-' if number < 0 else ''}(float)(1e300 * 1e300)"
-    return f"{number!r}f" if "e" in repr(number) or "." in repr(number) else f"{number}.0f"
+    text = str(number)
+    return f"{text}f" if "e" in text or "." in text else f"{text}.0f"
 
 
 def _comment(text: str) -> str:
