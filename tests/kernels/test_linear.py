@@ -61,6 +61,11 @@ def test_rows_that_the_cache_does_not_hold_are_done_in_groups(isa, m, k):
 
 
 @each_set
+def test_a_sum_over_nothing_is_the_bias(isa):
+    check_linear(Linear(), isa, 3, 0, 5)
+
+
+@each_set
 def test_a_linear_layer_without_bias(isa):
     check_linear(Linear(bias=False), isa, 13, 40, 37)
 
