@@ -75,7 +75,14 @@ def _flex(name: str, n: int) -> Attend:
     mask = create_block_mask(
         lambda b, h, i, j: seen[i, j], None, None, n, n, device="cpu", BLOCK_SIZE=128
     )
-    return lambda q, k, v: flex_attention(q, k, v, block_mask=mask)
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        # Without copies torch 2.13 fails on the CPU: it reads sizes of what a view is made of.
+        q, k, v = (x.contiguous() for x in (q, k, v))
+        made: Tensor = flex_attention(q, k, v, block_mask=mask)
+        return made
+
+    return attend
 
 
 class Opened:
