@@ -90,6 +90,16 @@ def test_integer_division_never_traps(name: str, dtype: DType) -> None:
         assert torch.equal(got[proper], want)
 
 
+@pytest.mark.parametrize("dtype", [DType.I32, DType.I64])
+def test_powers_of_integers_are_exact(dtype: DType) -> None:
+    values = list(itertools.product([-3, -2, -1, 0, 1, 2, 3, 7], [0, 1, 2, 5, 19, 39, 63, 64, 300]))
+    a, b = (torch.tensor(c, dtype=dtype.torch_dtype) for c in zip(*values, strict=True))
+    want = OPS["pow"]().evaluate(a, b)
+    assert isinstance(want, torch.Tensor)
+    for got in compute(OPS["pow"](), [a, b], dtype):
+        assert torch.equal(got, want)
+
+
 @pytest.mark.parametrize("name", ["floor_div", "mod"])
 def test_float_division_as_torch(name: str) -> None:
     values = list(itertools.product([1.0, -1.0, 7.3, -7.3, 0.1, 1e6, 0.0], [0.1, -0.1, 3.0, -2.5]))
