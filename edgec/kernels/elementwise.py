@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -136,20 +138,19 @@ def _guarded(a: Any, b: Any, divide: Any, by_minus_one: Any) -> Any:
     return tir.Select(traps, tir.Select(tir.EQ(b, zero), zero, by_minus_one), made)
 
 
-#: Of an integer's exponent: any base but 0, 1 and -1 has left 64 bits long before.
-_EXPONENT_BITS = 16
+#: Up to this exponent a literal power of integers is a product, exact as it wraps.
+_SHORT_POWER = 8
 
 
 def _pow(_op: Any, a: Any, b: Any) -> Any:
+    """Powers of integers beyond short literal ones go through f64: exact up to 2^53."""
     if dtype_of(a) == "float32":
         return scalars.power(a, getattr(b, "value", b))  # a constant exponent may be a product
     if _is_float(a):
         return T.pow(a, b)
-    one, result = _like(1, a), _like(1, a)
-    for _ in range(_EXPONENT_BITS):  # by squaring; wraps as integers do
-        result = T.bind(tir.Select(tir.EQ(b & one, one), result * a, result))
-        a, b = T.bind(a * a), T.bind(b >> one)
-    return result
+    if isinstance(b, tir.IntImm) and 0 <= int(b) <= _SHORT_POWER:
+        return functools.reduce(operator.mul, [a] * int(b), _like(1, a))
+    return T.cast(T.pow(T.cast(a, "float64"), T.cast(b, "float64")), dtype_of(a))
 
 
 def _softplus(op: Any, x: Any) -> Any:
