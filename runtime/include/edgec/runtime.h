@@ -152,8 +152,8 @@ const char *edgec_last_error(const edgec_instance *self);
  * pointers, calls `run`. Inputs and outputs in the order of the description; a pointer may be NULL
  * for a state (see edgec_state) and for a tensor without elements. A pointer has to be a multiple
  * of its element's size. An output overlaps with no other output and with no input, but for that of
- * its own state: it may be written before all inputs are read. After an error, outputs and states in
- * the instance hold anything. */
+ * its own state: it may be written before all inputs are read. After an error, outputs and states
+ * in the instance hold anything. */
 edgec_status edgec_call(edgec_instance *self, int32_t index, const int64_t *dims,
                         const void *const *inputs, void *const *outputs);
 
