@@ -32,7 +32,7 @@ def test_a_model_is_built_with_options(tmp_path, capsys) -> None:
     assert main(arguments) == 0
     assert "ACCEPT" in capsys.readouterr().out
     manifest = edgec.Release.load(out).manifest
-    assert manifest.options == {"spoil": "", "bloat": 5}
+    assert manifest.options == {"spoil": "", "bloat": 5, "blind": False, "batch": 0}
     assert {c.label: c.dims for c in manifest.fidelity.checked}["typical"] == {"batch": 7}
     assert "example" in {c.label for c in manifest.fidelity.checked}
 
