@@ -19,15 +19,8 @@ _SIZES = tuple(Size(s) for s in ("batch", "c", "xh", "xw", "oh", "ow"))
 
 
 @dataclass(frozen=True)
-class Im2col(Kernel):
-    """y[b, (c k1 + i) k2 + j, l] = x at channel c, place (i, j) of window l; 0 beside x.
-
-    Pointers   x T[batch, c, xh, xw], y T[batch, c k1 k2, oh ow], T = dtype
-    Sizes      batch, c, xh, xw, oh, ow: oh ow windows
-    Items      batch * c * k1 * k2, rows of y
-    """
-
-    family: ClassVar[str] = "im2col"
+class _Unfolding(Kernel):
+    """What im2col and col2im share: the windows, x and y of one type."""
 
     kernel: Pair
     stride: Pair
@@ -38,6 +31,18 @@ class Im2col(Kernel):
     def parameters(self) -> tuple[Pointer | Size, ...]:
         kept = storage(self.dtype)
         return (Pointer("x", kept), Pointer("y", kept, output=True), *_SIZES)
+
+
+@dataclass(frozen=True)
+class Im2col(_Unfolding):
+    """y[b, (c k1 + i) k2 + j, l] = x at channel c, place (i, j) of window l; 0 beside x.
+
+    Pointers   x T[batch, c, xh, xw], y T[batch, c k1 k2, oh ow], T = dtype
+    Sizes      batch, c, xh, xw, oh, ow: oh ow windows
+    Items      batch * c * k1 * k2, rows of y
+    """
+
+    family: ClassVar[str] = "im2col"
 
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
         return dims.normal(sizes["batch"] * sizes["c"] * (self.kernel[0] * self.kernel[1]))
@@ -60,7 +65,7 @@ class Im2col(Kernel):
 
 
 @dataclass(frozen=True)
-class Col2im(Kernel):
+class Col2im(_Unfolding):
     """y[b, c, p] = the sum of x[b, (c, i, j), l] over places (i, j) of windows l that lie on p.
 
     Pointers   x T[batch, c k1 k2, oh ow], y T[batch, c, xh, xw], T = dtype
@@ -69,16 +74,6 @@ class Col2im(Kernel):
     """
 
     family: ClassVar[str] = "col2im"
-
-    kernel: Pair
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    dtype: str = "float32"
-
-    def parameters(self) -> tuple[Pointer | Size, ...]:
-        kept = storage(self.dtype)
-        return (Pointer("x", kept), Pointer("y", kept, output=True), *_SIZES)
 
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
         return dims.normal(sizes["batch"] * sizes["c"] * sizes["xh"])

@@ -12,8 +12,10 @@ from edgec.kernels.body import Body, outer_index
 from edgec.kernels.deferred import T
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
+from edgec.kernels.sweep import each
 
-_WORDS = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
+#: What an element of so many bytes is moved as, whatever its type.
+WORDS = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Copy(Kernel):
     unit: bool
 
     def parameters(self) -> tuple[Pointer | Size, ...]:
-        word = _WORDS[self.word_bytes]
+        word = WORDS[self.word_bytes]
         sizes = [Size(f"{kind}{a}") for kind in "nsd" for a in range(self.rank)]
         return (Pointer("x", word), Pointer("y", word, output=True), *sizes)
 
@@ -54,12 +56,7 @@ class Copy(Kernel):
                 with body.loop(0, count) as i:
                     body.store(y, x[source + i * body[f"s{last}"]], to + i * body[f"d{last}"])
                 return
-            with body.loop(0, count // lanes) as v:
-                with body.vector(lanes) as lane:
-                    body.store(y, x[source + v * lanes + lane], to + v * lanes + lane)
-            done = count // lanes * lanes
-            with body.loop(0, count % lanes) as i:
-                body.store(y, x[source + done + i], to + done + i)
+            each(body, count, lambda i: body.store(y, x[source + i], to + i), lanes)
 
     def _starts(self, body: Body, item: Any) -> tuple[Any, Any]:
         """Offsets of a row in x and y."""

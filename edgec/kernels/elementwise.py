@@ -17,6 +17,7 @@ from edgec.kernels.deferred import T, tir
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.steps import Step
+from edgec.kernels.sweep import each
 from edgec.ops.creation import Full
 
 Scalar = Callable[..., Any]  # (op, *operands) -> expression of the operands' dtype
@@ -368,12 +369,7 @@ class Elementwise(Kernel):
                 ]
                 body.store(y, to_storage(self._value(loaded), self.result), start + i)
 
-            lanes = isa.lanes
-            with body.loop(0, count // lanes) as v:
-                with body.vector(lanes) as lane:
-                    element(v * lanes + lane)
-            with body.loop(0, count % lanes) as i:
-                element(count // lanes * lanes + i)
+            each(body, count, element)
 
     def _outer(self, body: Body, item: Any, extents: Sequence[Any]) -> list[Any]:
         """Indices of all axes but the last; with one axis, the block's first element."""

@@ -12,12 +12,11 @@ from typing import Any, ClassVar
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
+from edgec.kernels.copy import WORDS
 from edgec.kernels.deferred import T
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.sweep import each
-
-_WORDS = {1: "int8", 2: "int16", 4: "int32", 8: "int64"}
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,24 @@ class Selection(Kernel):
         return sizes["inner"]
 
     def tensors(self, *ids: str) -> tuple[Pointer, ...]:
-        word = _WORDS[self.word_bytes]
+        word = WORDS[self.word_bytes]
         given = [Pointer(name, self.ids) for name in ids]
         return (Pointer("x", word), *given, Pointer("y", word, output=True))
 
 
 @dataclass(frozen=True)
-class Gather(Selection):
+class _AlongAxis(Selection):
+    """Selections along the middle axis of x [outer, rows, inner], into y [outer, count, inner]."""
+
+    def parameters(self) -> tuple[Pointer | Size, ...]:
+        return (*self.tensors("ids"), *map(Size, ("outer", "rows", "count", "inner")))
+
+    def items(self, sizes: Mapping[str, Dim]) -> Dim:
+        return dims.product([sizes["outer"], sizes["count"]])
+
+
+@dataclass(frozen=True)
+class Gather(_AlongAxis):
     """y[o, i, :] = x[o, ids[i], :].
 
     Parameters  x [outer, rows, inner], ids [count], y [outer, count, inner];
@@ -46,12 +56,6 @@ class Gather(Selection):
     """
 
     family: ClassVar[str] = "gather"
-
-    def parameters(self) -> tuple[Pointer | Size, ...]:
-        return (*self.tensors("ids"), *map(Size, ("outer", "rows", "count", "inner")))
-
-    def items(self, sizes: Mapping[str, Dim]) -> Dim:
-        return dims.product([sizes["outer"], sizes["count"]])
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         x, ids, y = (body.buffer(name) for name in ("x", "ids", "y"))
@@ -63,7 +67,7 @@ class Gather(Selection):
 
 
 @dataclass(frozen=True)
-class TakeAlong(Selection):
+class TakeAlong(_AlongAxis):
     """y[o, j, i] = x[o, ids[o, j, i], i].
 
     Parameters  x [outer, rows, inner], ids and y [outer, count, inner];
@@ -72,12 +76,6 @@ class TakeAlong(Selection):
     """
 
     family: ClassVar[str] = "take_along"
-
-    def parameters(self) -> tuple[Pointer | Size, ...]:
-        return (*self.tensors("ids"), *map(Size, ("outer", "rows", "count", "inner")))
-
-    def items(self, sizes: Mapping[str, Dim]) -> Dim:
-        return dims.product([sizes["outer"], sizes["count"]])
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         x, ids, y = (body.buffer(name) for name in ("x", "ids", "y"))

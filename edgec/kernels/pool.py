@@ -18,7 +18,6 @@ from edgec.kernels.elementwise import computed_in, const, from_storage, storage,
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.reduce import extremum
-from edgec.kernels.sweep import held
 
 AXES = "dhw"
 
@@ -53,9 +52,9 @@ class Spatial(Kernel):
 
     def place(self, body: Body, item: Any) -> tuple[Any, Any, Any]:
         """(offset of the plane, o_d, o_h)."""
-        row = held(body, item // body["oh"])
-        plane = held(body, row // body["od"] * (body["nd"] * body["nh"] * body["nw"]))
-        return plane, held(body, row % body["od"]), held(body, item % body["oh"])
+        row = body.held(item // body["oh"])
+        plane = body.held(row // body["od"] * (body["nd"] * body["nh"] * body["nw"]))
+        return plane, body.held(row % body["od"]), body.held(item % body["oh"])
 
 
 @dataclass(frozen=True)
@@ -84,19 +83,19 @@ class Pool(Spatial):
         with body.items() as item:
             plane, od, oh = self.place(body, item)
             starts = [
-                held(body, o * body[f"s{a}"] - body[f"l{a}"]) for o, a in ((od, "d"), (oh, "h"))
+                body.held(o * body[f"s{a}"] - body[f"l{a}"]) for o, a in ((od, "d"), (oh, "h"))
             ]
-            row = held(body, item * width)
+            row = body.held(item * width)
             # windows [first, last) are inside of x along w
-            first = held(body, T.min((body["lw"] + stride - 1) // stride, width))
-            room = held(body, body["nw"] - 1 - reach + body["lw"])
+            first = body.held(T.min((body["lw"] + stride - 1) // stride, width))
+            room = body.held(body["nw"] - 1 - reach + body["lw"])
             inside = T.if_then_else(room < 0, 0, room // stride + 1)
-            last = held(body, T.max(T.min(inside, width), first))
-            done = held(body, first + (last - first) // lanes * lanes)
+            last = body.held(T.max(T.min(inside, width), first))
+            done = body.held(first + (last - first) // lanes * lanes)
 
             def windows(o: Any, step: Any) -> None:
                 """The window of output o, or with a step those of the lanes from o on."""
-                start = held(body, o * stride - body["lw"])
+                start = body.held(o * stride - body["lw"])
 
                 def finish(lane: Any, value: Any) -> None:
                     self.store(body, value, row + o + lane)
@@ -106,7 +105,7 @@ class Pool(Spatial):
             with body.loop(0, first) as o:
                 windows(o, None)
             with body.loop(0, (last - first) // lanes) as v:
-                windows(held(body, first + v * lanes), stride)
+                windows(body.held(first + v * lanes), stride)
             with body.loop(done, width) as o:
                 windows(o, None)
 
@@ -135,9 +134,9 @@ class Pool(Spatial):
         ranges = [self._taps(body, a, s) for a, s in zip(AXES, starts, strict=True)]
         with body.loop(*ranges[0]) as i, body.loop(*ranges[1]) as j:
             depth = (starts[0] + i * body["gd"]) * body["nh"] + starts[1] + j * body["gh"]
-            line = held(body, plane + depth * body["nw"] + starts[2])
+            line = body.held(plane + depth * body["nw"] + starts[2])
             with body.loop(*ranges[2]) as k:
-                at = held(body, line + k * body["gw"])
+                at = body.held(line + k * body["gw"])
 
                 def add(lane: Any) -> None:
                     value = self.load(body, at if stride is None else at + lane * stride)
@@ -153,9 +152,9 @@ class Pool(Spatial):
     def _taps(self, body: Body, axis: str, start: Any) -> tuple[Any, Any]:
         """The steps of the window whose elements are inside of x along an axis."""
         step = body[f"g{axis}"]
-        first = held(body, (T.max(-start, 0) + step - 1) // step)
+        first = body.held((T.max(-start, 0) + step - 1) // step)
         behind = (T.max(body[f"n{axis}"] - start, 0) + step - 1) // step
-        return first, held(body, T.max(T.min(behind, body[f"k{axis}"]), first))
+        return first, body.held(T.max(T.min(behind, body[f"k{axis}"]), first))
 
     def _scale(self, body: Body, ranges: Any, starts: list[Any]) -> Any:
         """How many places a mean counts."""
@@ -190,7 +189,7 @@ class AdaptivePool(Spatial):
                 total = body.registers((1,), computed)
                 body.store(total, const(0, computed), 0)
                 with body.loop(*bins[0]) as i, body.loop(*bins[1]) as j:
-                    line = held(body, plane + (i * body["nh"] + j) * body["nw"])
+                    line = body.held(plane + (i * body["nh"] + j) * body["nw"])
                     with body.loop(*bins[2]) as k:
                         body.store(total, total[0] + self.load(body, line + k), 0)
                 (d0, d1), (h0, h1), (w0, w1) = bins
@@ -199,4 +198,4 @@ class AdaptivePool(Spatial):
 
     def _bin(self, body: Body, axis: str, o: Any) -> tuple[Any, Any]:
         n, count = body[f"n{axis}"], body[f"o{axis}"]
-        return held(body, o * n // count), held(body, ((o + 1) * n + count - 1) // count)
+        return body.held(o * n // count), body.held(((o + 1) * n + count - 1) // count)

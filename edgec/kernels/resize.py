@@ -17,7 +17,6 @@ from edgec.kernels.deferred import T, tir
 from edgec.kernels.elementwise import computed_in, const, from_storage, storage, to_storage
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
-from edgec.kernels.sweep import held
 
 _CUBIC = -0.75  # Keys 1981, as in torch
 
@@ -50,9 +49,9 @@ class Resize(Kernel):
     def emit(self, body: Body, isa: InstructionSet) -> None:
         x, y, nh, nw = body.buffer("x"), body.buffer("y"), body["nh"], body["nw"]
         with body.items() as item:
-            plane = held(body, item // body["oh"] * nh)
+            plane = body.held(item // body["oh"] * nh)
             rows = self._taps(body, item % body["oh"], nh, body["rh"])
-            lines = [held(body, (plane + index) * nw) for index, _ in rows]
+            lines = [body.held((plane + index) * nw) for index, _ in rows]
             with body.loop(0, body["ow"]) as o:
                 total: Any = None
                 columns = self._taps(body, o, nw, body["rw"])
@@ -70,13 +69,13 @@ class Resize(Kernel):
         """(index, weight) of what output o reads along an axis; no weight is 1."""
         place = self._place(body, T.cast(o, "float32"), ratio)
         if self.mode == "nearest":
-            return [(held(body, T.min(T.cast(place, "int32"), size - 1)), None)]
+            return [(body.held(T.min(T.cast(place, "int32"), size - 1)), None)]
         # floor, by the integer below: places are above -2**31
-        low = held(body, T.cast(T.floor(place), "int32"))
+        low = body.held(T.cast(T.floor(place), "int32"))
         weights = self._weights(body, body.let(place - T.cast(low, "float32")))
         first = 0 if self.mode == "linear" else -1
         return [
-            (held(body, T.max(T.min(low + (first + i), size - 1), 0)), w)
+            (body.held(T.max(T.min(low + (first + i), size - 1), 0)), w)
             for i, w in enumerate(weights)
         ]
 

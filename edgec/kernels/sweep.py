@@ -25,19 +25,9 @@ UNROLL = 4
 COLUMNS = 64
 
 
-def held(body: Body, value: Any) -> Any:
-    """A name for an int32 that TVM's simplifier does not look through.
-
-    Chains of minima and quotients that are expanded into each other take it seconds to minutes.
-    """
-    slot = body.registers((1,), "int32")
-    body.store(slot, value, 0)
-    return body.let(slot[0])
-
-
-def each(body: Body, count: Any, element: Element) -> None:
-    """element(i) for 0 <= i < count."""
-    lanes = body.isa.lanes
+def each(body: Body, count: Any, element: Element, lanes: int = 0) -> None:
+    """element(i) for 0 <= i < count; `lanes` of a vector where elements are not of four bytes."""
+    lanes = lanes or body.isa.lanes
     with body.loop(0, count // lanes) as v, body.vector(lanes) as lane:
         element(v * lanes + lane)
     done = body.let(count // lanes * lanes)
