@@ -1,7 +1,7 @@
 """What tests of structured pruning share: programs captured from torch, and what must come out.
 
-The formula that pruned programs are held to does not use the finder: the columns of the projection
-behind the heads that go are zero, in the program as it was.
+The formula that pruned programs are held to removes nothing: the columns of the projection behind
+the heads that go are zero, in the program as it was.
 """
 
 from __future__ import annotations
@@ -32,20 +32,19 @@ def captured(module, inputs, dynamic_shapes=None) -> Program:
 def zeroed(program: Program, structures: Sequence[Structure], gone: Collection[int]) -> Program:
     """The program with zeros where each product sums over units that go.
 
-    Its K columns are those of `count` units one after the other: of a kernel, channels.
+    Which column belongs to which unit is what the finder says: were it wrong, the columns removed
+    would not be those whose inputs are gone, and outputs would differ. A column that is no unit's
+    (of a value that was concatenated to the units) stays.
     """
     after = program.copy()
     for structure in structures:
-        for function, node in ((s.function, s.node) for s in structure.trace.sinks):
-            nodes = after.graphs[function].nodes
+        for sink in structure.trace.sinks:
+            node, nodes = sink.node, after.graphs[sink.function].nodes
             i = next(i for i, n in enumerate(nodes) if n.output.name == node.output.name)
             ref = nodes[i].inputs[1] or ""
             w = after.constants[ref[1:]].encoding.decode().clone()
             columns = w.movedim(1, 0) if node.op.name != "matmul" else w
-            columns.reshape(structure.count, -1, *columns.shape[1:])
-            size = len(columns) // structure.count
-            for unit in gone:
-                columns[unit * size : (unit + 1) * size] = 0
+            columns[torch.isin(torch.tensor(sink.labels.flat), torch.tensor(list(gone)))] = 0
             own = put_constant(after.constants, "zeroed", Dense(w)).ref
             operands = (nodes[i].inputs[0], own, *nodes[i].inputs[2:])
             nodes[i] = dataclasses.replace(nodes[i], inputs=operands)

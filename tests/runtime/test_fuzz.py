@@ -14,12 +14,12 @@ import pytest
 from edgec.errors import FormatError
 from edgec.runtime.container_reader import parse_container
 from edgec.runtime.sources import library_sources
+from tests.runtime.fuzzing import fuzz
 from tests.runtime.tiny_model import C_TESTS, compile_c
 from tests.runtime.tools import need
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 FUZZ = C_TESTS / "fuzz_container.c"
-SECONDS = 60
 MEMORY = "-fsanitize=address,undefined"
 
 
@@ -54,22 +54,4 @@ def test_python_reads_or_refuses_the_corpus() -> None:
 
 @pytest.mark.slow
 def test_a_bounded_run_of_the_fuzzer_finds_nothing(tmp_path: Path) -> None:
-    need("clang", "clang")
-    flags = ("-O1", "-g", "-pthread", "-fsanitize=fuzzer,address,undefined")
-    program = compile_c(
-        ["clang"],
-        tmp_path / "fuzz",
-        [FUZZ, *library_sources()],
-        *flags,
-        "-fno-sanitize-recover=all",
-    )
-    (tmp_path / "new").mkdir()
-    options = [f"-max_total_time={SECONDS}", "-max_len=4096", "-timeout=10", "-rss_limit_mb=1024"]
-    done = subprocess.run(
-        [program, *options, tmp_path / "new", CORPUS],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS + 120,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    fuzz([FUZZ, *library_sources()], CORPUS, tmp_path, "-max_len=4096")

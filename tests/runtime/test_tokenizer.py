@@ -16,6 +16,7 @@ from edgec.pieces.subset import needed, subset
 from edgec.runtime.sources import library_sources
 from edgec.targets.native.tokens import write_tokens
 from edgec.tokenizer import MarianTokenizer
+from tests.runtime.fuzzing import fuzz
 from tests.runtime.tiny_model import C_TESTS, compile_c, write_weights
 from tests.runtime.tokenizer_library import Failure, Tokenizer, build_library
 from tests.runtime.tokenizer_models import (
@@ -34,7 +35,6 @@ from tests.runtime.tools import need
 
 DEBUG = ("-O1", "-g", "-pthread")
 MEMORY = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-SECONDS = 60
 
 # What tokenizers stumble over: other spaces, composed and combined marks, wide and joined forms,
 # the space symbol itself, controls, characters of two units, pieces of the models in TRAINED.
@@ -246,19 +246,10 @@ def test_damaged_files_under_the_sanitizers(program: Path, name: str, tmp_path: 
 
 @pytest.mark.slow
 def test_a_bounded_run_of_the_fuzzer_finds_nothing(tmp_path: Path) -> None:
-    need("clang", "clang")
-    sources = [C_TESTS / "fuzz_tokenizer.c", *library_sources()]
-    flags = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
-    program = compile_c(["clang"], tmp_path / "fuzz", sources, *DEBUG, *flags)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for name in ("unigram", "bpe_bytes"):
         (tmp_path / name).mkdir()
         made = trained(name, tmp_path / name).tokens
         (corpus / name).write_bytes(made.read_bytes())
-    options = [f"-max_total_time={SECONDS}", "-timeout=10", "-rss_limit_mb=2048"]
-    words = [str(program), *options, str(corpus)]
-    done = subprocess.run(
-        words, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS + 120
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    fuzz([C_TESTS / "fuzz_tokenizer.c", *library_sources()], corpus, tmp_path)
