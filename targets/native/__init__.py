@@ -25,7 +25,7 @@ from edgec.targets.native.toolchain import host_triple
 
 @dataclass(frozen=True)
 class Native(Target):
-    """Options of the target.
+    """A C library for each platform, a header and a file of weights.
 
     file_name   of header, weights and library, and prefix of the C functions
     triples     platforms to build for; (): this machine

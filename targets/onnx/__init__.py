@@ -15,14 +15,13 @@ from edgec.ir import Program
 from edgec.target import Artifact, Executable, Target, legalized
 from edgec.targets.onnx.legal import encoding_verdict, op_verdict
 
-OPSETS = range(
-    21, 27
-)  # below: no 4-bit types, Gelu or GroupNormalization; above: not in onnxruntime
+# Below: no 4-bit types, Gelu or GroupNormalization; above: not in onnxruntime.
+OPSETS = range(21, 27)
 
 
 @dataclass(frozen=True)
 class Onnx(Target):
-    """Options of the target.
+    """ONNX files that stock onnxruntime executes.
 
     opset           version of the standard operators, 21 to 26
     weights         2- and 4-bit weights of linear: "packed" stays packed in memory (MatMulNBits),

@@ -180,7 +180,7 @@ def test_inspect_shows_what_a_target_wrote_without_a_release(built, capsys) -> N
     ("kind", "texts"),
     [
         ("passes", ["quantize-weights", "bits=8", "fold-constants"]),
-        ("targets", ["onnx", "reference"]),
+        ("targets", ["onnx", "reference", "ONNX files", "C library"]),
         ("ops", ["attention", "layer_norm"]),
         ("models", ["translate"]),
         ("metrics", ["bleu", "cosine"]),
