@@ -9,7 +9,8 @@ from edgec.ir import DType, Node, dims
 from edgec.ir.dims import Dim, Shape
 from edgec.kernels.steps import Epilogue, Extent, Step
 from edgec.ops.creation import Full
-from edgec.targets.native.lower_elementwise import ELEMENTWISE, LONGEST_CHAIN, same_shape
+from edgec.ops.movement import same_shapes
+from edgec.targets.native.lower_elementwise import ELEMENTWISE, LONGEST_CHAIN
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
 
@@ -71,7 +72,7 @@ def _operands(
     """Numbers of the values that a user reads; None where the kernel cannot compute it."""
     made, type = found.last.output, user.output.type
     fits = user.op.name in ELEMENTWISE and type.dtype is DType.F32
-    if not fits or not same_shape(type.shape, made.type.shape):
+    if not fits or not same_shapes(type.shape, made.type.shape):
         return None
     others = [n for n in user.operands if n != made.name]
     read: dict[str, tuple[Extent, View]] = {}
@@ -115,7 +116,7 @@ def _available(w: Writer, name: str, shape: Shape, follows: Follows) -> tuple[Ex
 
 def as_rows(view: View, shape: Shape) -> tuple[Extent, View] | None:
     """Of a result [*S, N]: an element for each, by rows, or one for each n."""
-    if same_shape(view.shape, shape):
+    if same_shapes(view.shape, shape):
         rows = rows_of(view)
         return None if rows is None else ("full", rows)
     row = dims.same(view.type.numel, shape[-1]) and dims.same(view.shape[-1], shape[-1])
@@ -124,7 +125,7 @@ def as_rows(view: View, shape: Shape) -> tuple[Extent, View] | None:
 
 def as_channels(view: View, shape: Shape) -> tuple[Extent, View] | None:
     """Of a result [B, N, *O]: an element for each, or one for each channel n."""
-    if same_shape(view.shape, shape):
+    if same_shapes(view.shape, shape):
         return ("full", view) if view.is_dense else None
     axis = view.type.rank - (len(shape) - 1)
     channel = axis >= 0 and dims.same(view.type.numel, shape[1])

@@ -10,6 +10,7 @@ from edgec.kernels.elementwise import SCALARS, Elementwise, Operand
 from edgec.kernels.steps import Step
 from edgec.ops.creation import Full
 from edgec.ops.elementwise import Add, Cast
+from edgec.ops.movement import same_shapes
 from edgec.targets.native.lowering import lowers
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
@@ -60,7 +61,7 @@ def is_deferred(w: Writer, node: Node) -> bool:
         return False
     (user,) = w.users_of(node.output.name)
     shape = node.output.type.shape
-    fits = user.op.name in ELEMENTWISE and same_shape(user.output.type.shape, shape)
+    fits = user.op.name in ELEMENTWISE and same_shapes(user.output.type.shape, shape)
     return fits and _count(w, node) < LONGEST_CHAIN
 
 
@@ -157,7 +158,3 @@ def _collapsed(types: list[TensorType], shape: Shape) -> list[tuple[Dim, tuple[b
 def _has_axis(type: TensorType, axis: int, extent: Dim) -> bool:
     """Whether an operand has elements along an axis (counted from the back) of the result."""
     return -axis <= type.rank and type.shape[axis] != 1
-
-
-def same_shape(a: Shape, b: Shape) -> bool:
-    return len(a) == len(b) and all(dims.same(x, y) for x, y in zip(a, b, strict=True))
