@@ -141,7 +141,7 @@ class _Folder:
         """
         own = known[value.name]
         worth = self._is_worth(value.type, own)
-        if worth or _numel(value.type) <= EVALUATED:
+        if worth or int(value.type.numel) <= EVALUATED:
             tensor = self._tensor(own, known)
             number = _uniform(tensor)
             if number is not None:
@@ -150,7 +150,7 @@ class _Folder:
             if worth:
                 return self._store(value, own, tensor)
         if told:
-            size = f"{_bytes(value.type)} bytes"
+            size = f"{value.type.nbytes} bytes"
             self.notes.append(f"%{value.name}: {value.type} stays computed, {size} would be stored")
         return None
 
@@ -160,7 +160,7 @@ class _Folder:
         freed_bytes = sum(e.nbytes for n, e in encodings.items() if self._ends_in(n, own.key))
         plain = all(isinstance(e, Dense) and e.as_dtype is None for e in encodings.values())
         allowed = max(freed_bytes, self.limit) if plain else freed_bytes
-        return _bytes(kind) <= allowed
+        return int(kind.nbytes) <= allowed
 
     def _ends_in(self, constant: str, key: str) -> bool:
         """Whether a constant is read for the value `key` alone: it falls out of use with it."""
@@ -268,8 +268,8 @@ def _dims_of(value: object) -> list[Dim]:
 
 
 def _is_evaluable(graph: Graph, node: Node) -> bool:
-    largest = max((_numel(graph.type(n)) for n in node.operands), default=0)
-    return _numel(node.output.type) <= max(EVALUATED, largest)
+    largest = max((int(graph.type(n).numel) for n in node.operands), default=0)
+    return int(node.output.type.numel) <= max(EVALUATED, largest)
 
 
 def _is_made(node: Node) -> bool:
@@ -285,14 +285,6 @@ def _uniform(tensor: torch.Tensor) -> float | int | bool | None:
     rows = flat.view(torch.uint8).reshape(flat.numel(), -1)
     number: float | int | bool = flat[0].item()
     return number if number == number and bool((rows == rows[0]).all()) else None
-
-
-def _numel(kind: TensorType) -> int:
-    return int(kind.numel) if isinstance(kind.numel, int) else EVALUATED + 1
-
-
-def _bytes(kind: TensorType) -> int:
-    return _numel(kind) * kind.dtype.nbytes
 
 
 def _used(program: Program) -> set[str]:

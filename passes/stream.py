@@ -95,13 +95,10 @@ class _Flow:
         envs = [dict(items) for items in {tuple(sorted(env.items())) for env in self.envs}]
         counts = [self.envs.count(env) for env in envs]
         for value, index in made:
-            size = value.type.dtype.torch_dtype.itemsize
-            numel = value.type.numel
-            elements = sum(
-                c * dims.evaluate(numel, env) for c, env in zip(counts, envs, strict=True)
-            )
+            nbytes = value.type.nbytes
+            taken = sum(c * dims.evaluate(nbytes, env) for c, env in zip(counts, envs, strict=True))
             for i in range(index + 1, self.last_use.get(value.name, -1) + 1):
-                live[i] += size * elements
+                live[i] += taken
         return live
 
     def advance(self, index: int) -> None:

@@ -84,6 +84,11 @@ class TensorType:
     def numel(self) -> Dim:
         return dims.product(self.shape)
 
+    @property
+    def nbytes(self) -> Dim:
+        """Bytes of a value without gaps."""
+        return dims.normal(self.numel * self.dtype.nbytes)
+
     def same(self, other: TensorType) -> bool:
         """Equal dtype and rank, and dimensions that are equal for all values of the named dims."""
         return (

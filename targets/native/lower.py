@@ -43,7 +43,7 @@ class Lowered:
 def lower_function(graph: Graph, weights: Weights, states: Sequence[State]) -> Lowered:
     """Lower a legalized function whose states have memory in the instance."""
     w = Writer(graph, weights, {s.input: s for s in states})
-    inputs = tuple(Storage("input", v.name, _nbytes(v.type)) for v in graph.inputs)
+    inputs = tuple(Storage("input", v.name, v.type.nbytes) for v in graph.inputs)
     for value, storage in zip(graph.inputs, inputs, strict=True):
         view = View.whole(storage, value.type)
         if (state := w.states.get(value.name)) is not None:
@@ -76,7 +76,7 @@ def _outputs(w: Writer, graph: Graph) -> list[Storage]:
             kept = fed[name].view(view.type)
             if not _in_place(view, fed[name]):
                 w.copy(view, kept)
-            outputs[name] = Storage("output", name, _nbytes(view.type))
+            outputs[name] = Storage("output", name, view.type.nbytes)
             w.copy_state(kept, View.whole(outputs[name], view.type), outputs[name])
     return [outputs[name] for _, name in pairs]
 
@@ -87,7 +87,7 @@ def _in_place(view: View, state: State) -> bool:
 
 def _result(w: Writer, view: View, name: str) -> Storage:
     """The caller's memory: what computes the value writes there if it can, else a copy does."""
-    owner, nbytes = view.storage, _nbytes(view.type)
+    owner, nbytes = view.storage, view.type.nbytes
     alone = owner.kind == "arena" and view.is_dense and view.offset == 0
     if alone and dims.same(owner.nbytes, nbytes):
         owner.kind, owner.name = "output", name
@@ -95,10 +95,6 @@ def _result(w: Writer, view: View, name: str) -> Storage:
     storage = Storage("output", name, nbytes)
     w.copy(view, View.whole(storage, view.type))
     return storage
-
-
-def _nbytes(type: object) -> dims.Dim:
-    return dims.normal(type.numel * type.dtype.nbytes)  # type: ignore[attr-defined]
 
 
 __all__ = ["LOWERINGS", "Lowered", "lower_function"]

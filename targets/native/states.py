@@ -48,7 +48,7 @@ def states_of(graph: Graph) -> Iterator[State]:
             max(greatest(m, graph.dims), greatest(n, graph.dims)) if a in changed else m
             for a, (m, n) in enumerate(pairs)
         )
-        most = dims.normal(dims.product(room) * before.dtype.nbytes)
-        storage = Storage("state", state.input, greatest(most, graph.dims))
+        most = greatest(before.with_shape(*room).nbytes, graph.dims)
+        storage = Storage("state", state.input, most)
         grows = changed[0] if len(changed) == 1 else None
         yield State(state.input, state.output, storage, room, grows)

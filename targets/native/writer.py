@@ -123,8 +123,7 @@ class Writer:
     # -------------------------------------------------------------- results
     def temporary(self, type: TensorType, name: str) -> View:
         """Room for a value, row-major."""
-        nbytes = dims.normal(type.numel * type.dtype.nbytes)
-        return View.whole(Storage("arena", name, nbytes), type)
+        return View.whole(Storage("arena", name, type.nbytes), type)
 
     def define(self, name: str, view: View) -> None:
         self.views[name] = view
