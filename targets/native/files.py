@@ -12,7 +12,7 @@ import numpy as np
 import edgec
 from edgec.ir import Program
 from edgec.kernels import Kernel
-from edgec.runtime.container import Container, Entry, Kind
+from edgec.runtime.container import Container, Entry, Kind, round_up
 from edgec.runtime.container_writer import write_container
 from edgec.target import Artifact, Signature, StoredAs, Support
 from edgec.targets.native.header import header
@@ -109,7 +109,7 @@ def _memory(
     kept = [s.storage for of_function in states.values() for s in of_function]
     for storage in [*kept, *(t.storage for t in tables)]:
         arena[storage] = end
-        end += -(-max(int(storage.nbytes), 1) // 64) * 64
+        end += round_up(int(storage.nbytes))
     most = end
     for function in functions:
         offsets, last = plan(lives(function.statements, function.graph.dims), end)

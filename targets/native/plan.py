@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 from edgec.errors import UnsupportedError
 from edgec.ir import Range
+from edgec.runtime.container import round_up
 from edgec.targets.native.sizes import greatest
 from edgec.targets.native.statements import Statement, storages
 from edgec.targets.native.views import Storage
-
-ALIGNMENT = 64
 
 #: Of one value: kernels count its elements in 32 bits.
 MOST_BYTES = 2**31 - 1
@@ -56,7 +55,7 @@ def plan(found: Mapping[Storage, Life], start: int = 0) -> tuple[dict[Storage, i
     end = start
     for storage, life in sorted(found.items(), key=lambda item: -item[1].nbytes):
         taken = sorted(
-            (offsets[other], offsets[other] + _rounded(found[other].nbytes))
+            (offsets[other], offsets[other] + round_up(found[other].nbytes))
             for other in offsets
             if found[other].first <= life.last and life.first <= found[other].last
         )
@@ -66,9 +65,5 @@ def plan(found: Mapping[Storage, Life], start: int = 0) -> tuple[dict[Storage, i
                 break
             at = max(at, high)
         offsets[storage] = at
-        end = max(end, at + _rounded(life.nbytes))
+        end = max(end, at + round_up(life.nbytes))
     return offsets, end
-
-
-def _rounded(nbytes: int) -> int:
-    return -(-max(nbytes, 1) // ALIGNMENT) * ALIGNMENT

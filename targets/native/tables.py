@@ -9,9 +9,8 @@ from edgec.kernels.attention_tiles import BLOCK
 from edgec.kernels.block_capacity import TableCapacity, table_capacity
 from edgec.kernels.block_table import is_ordered
 from edgec.patterns import Pattern
+from edgec.runtime.container import round_up
 from edgec.targets.native.views import Storage
-
-_ALIGNMENT = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +31,7 @@ class Table:
     @staticmethod
     def of(pattern: Pattern, number: int, longest: int) -> Table:
         capacity = table_capacity(pattern, longest)
-        storage = Storage("state", f"table {number}", _end(capacity))
+        storage = Storage("state", f"table {number}", _offsets(capacity)["end"])
         return Table(pattern, number, longest, capacity, storage)
 
     @property
@@ -53,7 +52,9 @@ class BuildTable:
 
 
 def _offsets(c: TableCapacity) -> dict[str, int]:
+    """Start of each array, in bytes, and the end of them all."""
     sizes = {
+        "length": 8,
         "row_ptr": 4 * c.row_ptr,
         "col_idx": 4 * c.blocks,
         "tile_id": 4 * c.blocks,
@@ -61,15 +62,11 @@ def _offsets(c: TableCapacity) -> dict[str, int]:
         "bias": 4 * c.tiles * BLOCK * BLOCK,
         "hashes": 8 * c.tiles,
     }
-    found, at = {}, _ALIGNMENT
+    found, at = {}, 0
     for name, nbytes in sizes.items():
         found[name] = at
-        at += -(-nbytes // _ALIGNMENT) * _ALIGNMENT
+        at += round_up(nbytes)
     return found | {"end": at}
-
-
-def _end(capacity: TableCapacity) -> int:
-    return _offsets(capacity)["end"]
 
 
 def table_source(table: Table) -> str:

@@ -20,10 +20,11 @@ import edgec
 from edgec.interpreter import random_inputs
 from edgec.ir import Program, Range
 from edgec.passes import CLEANUP, parse_pipeline
+from edgec.runtime.container import ALIGNMENT, round_up
 from edgec.runtime.model import Model
 from edgec.runtime.sources import library_sources
 from edgec.targets.native import Native, files, libraries
-from edgec.targets.native.plan import ALIGNMENT, Life, plan
+from edgec.targets.native.plan import Life, plan
 from edgec.targets.native.toolchain import host_triple
 from edgec.targets.native.views import Storage
 from tests.architectures import ZOO
@@ -92,7 +93,7 @@ each_program = pytest.mark.parametrize(
 
 
 def rounded(life: Life) -> int:
-    return -(-max(life.nbytes, 1) // ALIGNMENT) * ALIGNMENT
+    return round_up(life.nbytes)
 
 
 def spaced(found: Mapping[Storage, Life], start: int = 0) -> tuple[dict[Storage, int], int]:
