@@ -12,7 +12,6 @@ from edgec.kernels.conv import Conv
 from edgec.kernels.depthwise import Depthwise
 from edgec.kernels.panel_packing import conv_transposed
 from edgec.kernels.panels import F32 as F32_PANELS
-from edgec.kernels.panels import Panels
 from edgec.kernels.patches import Triple, Windows
 from edgec.ops.conv import Conv as ConvOp
 from edgec.ops.conv import ConvTranspose
@@ -21,6 +20,7 @@ from edgec.targets.native.lower_elementwise import cast
 from edgec.targets.native.lower_linear import as_f32, rounded
 from edgec.targets.native.lowering import dense_as, given, lowers, operand
 from edgec.targets.native.views import View
+from edgec.targets.native.weights import Packed
 from edgec.targets.native.writer import Writer
 
 F32 = DType.F32
@@ -81,7 +81,7 @@ def _product(
     w: Writer,
     node: Node,
     x: View,
-    weight: tuple[Panels, list[View]],
+    weight: Packed,
     windows: Windows,
     groups: int,
 ) -> View:

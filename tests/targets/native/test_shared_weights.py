@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from edgec.interpreter import Interpreter
 from edgec.ir import Builder, Constant, Dense, DType, Program, TensorType
-from edgec.targets.native import Native
+from edgec.targets.native import Native, weights
 from edgec.targets.native.lower import lower_function
 from edgec.targets.native.statements import Call, Loop
 from edgec.targets.native.weights import Weights
@@ -58,3 +59,15 @@ def test_a_bias_is_decoded_ahead_of_the_loop_that_reads_it() -> None:
     outside = [s.kernel.family for s in statements if isinstance(s, Call)]
     assert "decode" not in inside
     assert outside.count("decode") == 1
+
+
+def test_a_constant_is_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[object] = []
+    pack = weights.pack
+    monkeypatch.setattr(weights, "pack", lambda encoding: packed.append(encoding) or pack(encoding))
+    constant = Constant("w", Dense(torch.randn(8, 5)))
+    made = Weights({"w": constant})
+    first = made.panels(constant)
+    assert made.panels(constant) is first and len(packed) == 1
+    turned = Constant("w", Dense(torch.randn(5, 8)))
+    assert made.panels(turned, "transposed panels") is not first and len(packed) == 2
