@@ -8,12 +8,13 @@ from edgec.ir import Constant, DType, Node, dims
 from edgec.ir.encoding import Dense
 from edgec.kernels.decode import DecodeRows
 from edgec.kernels.gather import Gather, GatherNd, TakeAlong
+from edgec.targets.native.lower_elementwise import cast
 from edgec.targets.native.lower_linear import as_f32
 from edgec.targets.native.lower_reduce import around
 from edgec.targets.native.lowering import given, lowers, result
 from edgec.targets.native.statements import CheckIndices, Place
 from edgec.targets.native.views import View
-from edgec.targets.native.writer import Writer
+from edgec.targets.native.writer import TVM_TYPES, Writer
 
 
 @lowers("gather")
@@ -61,7 +62,7 @@ def gather_nd(w: Writer, node: Node) -> View:
     for name, high in zip(names, x.shape, strict=False):
         checked = _indices(w, name, high, dtype)
         indices.append(w.row_major(checked.expanded(shape)))
-    kernel = GatherNd(x.type.dtype.nbytes, "int64" if wide else "int32", len(names))
+    kernel = GatherNd(x.type.dtype.nbytes, TVM_TYPES[dtype], len(names))
     sizes = {f"n{a}": n for a, n in enumerate(x.shape[: len(names)])}
     inner = dims.product(x.shape[len(names) :])
     w.call(kernel, [x, *indices, to], **sizes, count=dims.product(shape), inner=inner)
@@ -69,13 +70,11 @@ def gather_nd(w: Writer, node: Node) -> View:
 
 
 def _kernel(kind: Any, x: View, ids: View) -> Any:
-    return kind(x.type.dtype.nbytes, "int64" if ids.type.dtype is DType.I64 else "int32")
+    return kind(x.type.dtype.nbytes, TVM_TYPES[ids.type.dtype])
 
 
 def _indices(w: Writer, name: str, high: dims.Dim, dtype: DType | None = None) -> View:
     """The indices, row-major; a status where one is not in [0, high)."""
-    from edgec.targets.native.lower_elementwise import cast
-
     ids = w.dense(name)
     if dtype is not None and ids.type.dtype is not dtype:
         ids = cast(w, ids, dtype)
@@ -103,7 +102,7 @@ def _decoded_rows(w: Writer, node: Node, constant: Constant) -> View:
     ids, to = _indices(w, given(w, node, 1), constant.type.shape[0]), result(w, node)
     spec, packed = w.weights.panels(constant)
     k = dims.product(constant.type.shape[1:])
-    kernel = DecodeRows(spec, "int64" if ids.type.dtype is DType.I64 else "int32")
+    kernel = DecodeRows(spec, TVM_TYPES[ids.type.dtype])
     sizes = {"m": dims.product(ids.shape), "n": constant.type.shape[0], "k": k, "y_stride": k}
     w.call(kernel, [*packed, ids, to], **sizes)
     return to
