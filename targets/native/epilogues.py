@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from edgec.ir import DType, Node, dims
 from edgec.ir.dims import Dim, Shape
 from edgec.kernels.steps import Epilogue, Extent, Step
-from edgec.ops.creation import Full
 from edgec.ops.movement import same_shapes
-from edgec.targets.native.lower_elementwise import ELEMENTWISE, LONGEST_CHAIN
+from edgec.targets.native.lower_elementwise import ELEMENTWISE, LONGEST_CHAIN, literal
 from edgec.targets.native.views import View
-from edgec.targets.native.writer import TVM_TYPES, Writer
+from edgec.targets.native.writer import Writer
 
 
 @dataclass
@@ -84,10 +83,9 @@ def _operands(
             read[name] = fit
     numbers: dict[str, int] = {made.name: value}
     for name in dict.fromkeys(others):
-        literal = w.scalar(name)
-        if literal is not None:
-            dtype = w.graph.type(name).dtype
-            found.steps.append(Step(Full((), literal, dtype), (), TVM_TYPES[dtype]))
+        number = w.scalar(name)
+        if number is not None:
+            found.steps.append(literal(number, w.graph.type(name).dtype))
             numbers[name] = -len(found.steps)
         else:
             numbers[name] = _added(found, *read[name])

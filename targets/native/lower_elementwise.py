@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from edgec.ir import DType, Node, TensorType, dims
 from edgec.ir.dims import Dim, Shape
-from edgec.kernels.elementwise import SCALARS, Elementwise, Operand
+from edgec.kernels.elementwise import Elementwise, Operand
+from edgec.kernels.op_expressions import SCALARS
 from edgec.kernels.steps import Step
 from edgec.ops.creation import Full
 from edgec.ops.elementwise import Add, Cast
@@ -90,9 +91,7 @@ def _new_value(w: Writer, name: str, chain: Chain) -> tuple[str, int]:
         return _gather(w, deferred, chain)
     number = w.scalar(name)
     if number is not None:
-        dtype = w.graph.type(name).dtype
-        literal = Step(Full((), number, dtype), (), TVM_TYPES[dtype])
-        chain.steps.append((literal, ()))
+        chain.steps.append((literal(number, w.graph.type(name).dtype), ()))
         return "s", len(chain.steps) - 1
     return "x", chain.operands.setdefault(name, len(chain.operands))
 
@@ -112,6 +111,16 @@ def run(w: Writer, views: list[View], steps: tuple[Step, ...], to: View) -> None
     kernel = Elementwise(len(axes), operands, steps)
     sizes: dict[str, Dim | float] = {f"n{a}": n for a, (n, _) in enumerate(axes)}
     w.call(kernel, [*views, to], **sizes)
+
+
+def literal(value: float | int | bool, dtype: DType) -> Step:
+    """A number as a step without operands."""
+    return Step(Full((), value, dtype), (), TVM_TYPES[dtype])
+
+
+def fill(w: Writer, to: View, value: float) -> None:
+    """One value everywhere in a row-major view."""
+    run(w, [], (literal(value, to.type.dtype),), to)
 
 
 def sum_of(w: Writer, a: View, b: View) -> View:

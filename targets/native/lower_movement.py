@@ -5,11 +5,10 @@ from __future__ import annotations
 from edgec.ir import Node, dims
 from edgec.ir.dims import Dim
 from edgec.kernels.copy import Iota
-from edgec.kernels.steps import Step
 from edgec.ops.creation import DimValue, Full
 from edgec.ops.creation import Iota as IotaOp
 from edgec.ops.movement import Concat, Expand, Flip, Pad, Permute, Reshape, ScatterSlice, Slice
-from edgec.targets.native.lower_elementwise import run
+from edgec.targets.native.lower_elementwise import fill
 from edgec.targets.native.lowering import given, lowers, result
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
@@ -140,9 +139,3 @@ def dim_value(w: Writer, node: Node) -> View:
 def _counted(w: Writer, to: View, count: Dim, start: Dim, step: int) -> View:
     w.call(Iota(TVM_TYPES[to.type.dtype]), [to], n=count, start=start, step=step)
     return to
-
-
-def fill(w: Writer, to: View, value: float) -> None:
-    """One value everywhere in a row-major view."""
-    dtype = to.type.dtype
-    run(w, [], (Step(Full((), value, dtype), (), TVM_TYPES[dtype]),), to)
