@@ -158,7 +158,7 @@ class _Folder:
         """Whether the file does not grow, or by at most the limit."""
         encodings = {name: self.program.constants[name].encoding for name in own.leaves}
         freed_bytes = sum(e.nbytes for n, e in encodings.items() if self._ends_in(n, own.key))
-        plain = all(isinstance(e, Dense) and e.as_dtype is None for e in encodings.values())
+        plain = all(e.is_plain for e in encodings.values())
         allowed = max(freed_bytes, self.limit) if plain else freed_bytes
         return int(kind.nbytes) <= allowed
 

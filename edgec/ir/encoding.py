@@ -57,6 +57,11 @@ class Encoding:
         """Number of elements of the decoded tensor."""
         return int(self.type.numel)
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the elements are stored one by one, as what they are: nothing is to decode."""
+        return False
+
     def parts(self, kept: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The stored tensors by name, packed as in a file; `from_parts` reads them back exactly.
 
@@ -169,6 +174,10 @@ class Dense(Encoding):
     @property
     def type(self) -> TensorType:
         return TensorType(self.as_dtype or self.storage, tuple(self.values.shape))
+
+    @property
+    def is_plain(self) -> bool:
+        return self.as_dtype is None
 
     def decode(self) -> torch.Tensor:
         return self.values if self.as_dtype is None else self.values.to(self.as_dtype.torch_dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgec.ir import dims
-from edgec.ir.encoding import Constant, Dense
+from edgec.ir.encoding import Constant
 from edgec.ir.graph import Value
 from edgec.ir.op import Op
 from edgec.ir.pattern import Pattern, Term, Var
@@ -27,10 +27,6 @@ def _affine(p: Pattern, x: Var, w: Var, bias: Var, op: Var) -> Term:
     return p.either(*(getattr(p, name)(x, weight, optional, _op=op) for name in AFFINE))
 
 
-def _is_plain(constant: Constant) -> bool:
-    return isinstance(constant.encoding, Dense) and constant.encoding.as_dtype is None
-
-
 def _channel_axis(op: Op) -> int:
     """The axis of the weight that counts output channels."""
     return 1 if isinstance(op, ConvTranspose) else 0
@@ -44,7 +40,7 @@ def _may_change(b: Site, op: Op, w: Constant) -> bool:
     """Whether the weight is this node's own; grouped transposed convolutions mix their axes."""
     grouped = isinstance(op, ConvTranspose) and op.groups != 1
     quantized = getattr(op, "activations", "none") != "none"
-    return _is_plain(w) and b.uses(w) == 1 and not grouped and not quantized
+    return w.encoding.is_plain and b.uses(w) == 1 and not grouped and not quantized
 
 
 # ------------------------------------------------------------------ product with a matrix
@@ -54,7 +50,7 @@ def product(p: Pattern, x: Var, w: Var) -> Term:
 
 def linear(b: Site, x: Value, w: Constant) -> Value | None:
     """x W as linear with W transposed, where W is used in no other way."""
-    if w.type.rank != 2 or not w.type.dtype.is_float or not _is_plain(w):
+    if w.type.rank != 2 or not w.type.dtype.is_float or not w.encoding.is_plain:
         return None
     if not b.only_used_as(w, "matmul", 1):
         return None
@@ -89,7 +85,7 @@ def with_bias(
         return None
     if bias is not None:
         old = b.graph.constant(bias.name)
-        if old is None or not _is_plain(old):
+        if old is None or not old.encoding.is_plain:
             return None
         addend = b.graph.constants[added.name[1:]].encoding.decode()
         added = b.derive(old, f"plus {more.name}", lambda t: t + addend)
@@ -99,7 +95,7 @@ def with_bias(
 
 def _per_channel(b: Site, op: Op, count: dims.Dim, constant: Constant, how: str) -> Value | None:
     """The constant as [N], where it broadcasts along the channels of the op's result."""
-    if not _is_plain(constant) or not isinstance(count, int):
+    if not constant.encoding.is_plain or not isinstance(count, int):
         return None
     shape, rank = constant.type.shape, b.root.output.type.rank
     channel = rank - 1 if isinstance(op, Linear) else 1
@@ -143,7 +139,7 @@ def _scaled(
     """op(x, scale w, scale bias + shift), computed in float64 and rounded once."""
     axis, dtype = _channel_axis(op), w.type.dtype.torch_dtype
     old = None if bias is None else b.graph.constant(bias.name)
-    if bias is not None and (old is None or not _is_plain(old)):
+    if bias is not None and (old is None or not old.encoding.is_plain):
         return None
 
     def weight(t: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ def encoding_verdict(encoding: Encoding) -> Verdict:
     Codes, scales and palettes are in the file as they are, rows filled up to whole panels of 32.
     Where an op has no kernel for them (see `Weights`) a plainer form is stored.
     """
-    if isinstance(encoding, Dense) and encoding.as_dtype is None:
+    if encoding.is_plain:
         return NATIVE
     if encoding.type.dtype is not DType.F32:
         return Verdict(Support.WIDENED, NOT_F32)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from edgec.ir import Constant, DType, Node, dims
-from edgec.ir.encoding import Dense
 from edgec.kernels.decode import DecodeRows
 from edgec.kernels.gather import Gather, GatherNd, TakeAlong
 from edgec.targets.native.lower_elementwise import cast
-from edgec.targets.native.lower_linear import as_f32
 from edgec.targets.native.lower_reduce import around
 from edgec.targets.native.lowering import given, lowers, result
 from edgec.targets.native.statements import CheckIndices, Place
@@ -93,8 +91,8 @@ def _packed_table(w: Writer, node: Node) -> Constant | None:
         return None
     if op.axis % constant.type.rank != 0:
         return None
-    encoded = not isinstance(constant.encoding, Dense) or constant.encoding.as_dtype is not None
-    return as_f32(constant) if encoded or constant.name in w.weights.multiplied else None
+    packed = not constant.encoding.is_plain or constant.name in w.weights.multiplied
+    return constant if packed else None
 
 
 def _decoded_rows(w: Writer, node: Node, constant: Constant) -> View:
