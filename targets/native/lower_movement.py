@@ -71,7 +71,7 @@ def concat(w: Writer, node: Node) -> View:
 def _appended(w: Writer, node: Node, axis: int) -> View | None:
     """A state with more behind it, written in place; None where that is not what this is."""
     first, *more = node.operands
-    state = w.state(first)
+    state = w.states.get(first)
     if state is None or state.grows != axis or not more:
         return None
     fed = dict(zip(w.graph.output_names, w.graph.outputs, strict=True))
@@ -92,7 +92,7 @@ def scatter_slice(w: Writer, node: Node) -> View:
     x, y = w.view(given(w, node, 0)), w.view(given(w, node, 1))
     axis = op.axis % x.type.rank
     apart = x.storage is not y.storage
-    if w.state(given(w, node, 0)) and apart and w.is_overwritable(x, node):
+    if given(w, node, 0) in w.states and apart and w.is_overwritable(x, node):
         to = x  # the old state is not wanted any more
     else:
         to = result(w, node)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from edgec.ir import Constant, DType, Graph, Node, TensorType, dims
 from edgec.ir.dims import Dim
-from edgec.ir.encoding import Dense
 from edgec.kernels import Kernel, Pointer
 from edgec.kernels.copy import Copy
 from edgec.kernels.decode import Decode
@@ -82,9 +81,7 @@ class Writer:
 
     def constant(self, constant: Constant) -> View:
         """The values of a constant: from the weights file, or decoded when the function runs."""
-        if isinstance(constant.encoding, Dense) and constant.encoding.as_dtype is None:
-            return self.weights.dense(constant)
-        if constant.type.dtype is not DType.F32:
+        if constant.encoding.is_plain or constant.type.dtype is not DType.F32:
             return self.weights.dense(constant)
         if constant.name not in self._decoded:
             self._decoded[constant.name] = self._decode(constant)
@@ -127,10 +124,6 @@ class Writer:
 
     def define(self, name: str, view: View) -> None:
         self.views[name] = view
-
-    def state(self, name: str) -> State | None:
-        """The state that an operand is, as it came in."""
-        return self.states.get(name)
 
     def is_overwritable(self, view: View, node: Node) -> bool:
         """Whether `node` may write into the memory of an operand: nothing behind it, nor an
