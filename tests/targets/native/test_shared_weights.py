@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from edgec.interpreter import Interpreter
-from edgec.ir import Builder, Constant, Dense, DType, Program, TensorType
+from edgec.ir import Builder, Constant, Dense, DType, Encoding, Program, TensorType
+from edgec.kernels.panel_packing import Arrays, pack
+from edgec.kernels.panels import Panels
 from edgec.targets.native import Native, weights
 from edgec.targets.native.lower import lower_function
 from edgec.targets.native.statements import Call, Loop
@@ -62,9 +64,13 @@ def test_a_bias_is_decoded_ahead_of_the_loop_that_reads_it() -> None:
 
 
 def test_a_constant_is_packed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    packed: list[object] = []
-    pack = weights.pack
-    monkeypatch.setattr(weights, "pack", lambda encoding: packed.append(encoding) or pack(encoding))
+    packed: list[Encoding] = []
+
+    def remembered(encoding: Encoding) -> tuple[Panels, Arrays]:
+        packed.append(encoding)
+        return pack(encoding)
+
+    monkeypatch.setattr(weights, "pack", remembered)
     constant = Constant("w", Dense(torch.randn(8, 5)))
     made = Weights({"w": constant})
     first = made.panels(constant)
