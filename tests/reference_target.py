@@ -5,7 +5,7 @@ Its options break the artifact on purpose, so that checks can be seen to fail.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -82,17 +82,13 @@ class Reference(Target):
         return Running(Program.load(folder), (folder / BLIND).exists())
 
 
-class Running:
+class Running(Executable):
     """A program that is executed by the interpreter."""
 
     def __init__(self, program: Program, blind: bool = False) -> None:
         self._blind = blind
         self._interpreter = Interpreter(program)
-        self._signatures = {n: Signature.of(g) for n, g in program.graphs.items()}
-
-    @property
-    def functions(self) -> Mapping[str, Signature]:
-        return self._signatures
+        self.functions = {n: Signature.of(g) for n, g in program.graphs.items()}
 
     def run(self, function: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return list(self._interpreter.run(inputs, function))

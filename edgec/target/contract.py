@@ -152,11 +152,18 @@ class Signature:
 
 
 class Executable(Protocol):
-    """An artifact that is open for execution on this machine."""
+    """An artifact that is open for execution on this machine: what `load` gives is a subclass.
+
+    functions   by name, as the files themselves state them
+    """
+
+    functions: Mapping[str, Signature]
 
     @property
-    def functions(self) -> Mapping[str, Signature]:
-        """The functions by name, as the files themselves state them."""
+    def others(self) -> Mapping[str, Executable]:
+        """The artifact for other platforms than the one that executes, where this machine can
+        execute those too, by platform."""
+        return {}
 
     def run(self, function: str, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Execute a function. Raises ValidationError for inputs that do not fit its signature."""

@@ -198,7 +198,7 @@ def _sizes(
 def check(executable: Executable, case: Case) -> Checked:
     """Execute one case and compare every output, on each platform that the artifact is for and this
     machine can execute: an output's comparison is that of the platform where it is worst."""
-    platforms: dict[str, Executable] = {"": executable, **getattr(executable, "others", {})}
+    platforms: dict[str, Executable] = {"": executable, **executable.others}
     compared = [_compared(e, case, platform) for platform, e in platforms.items()]
     worst = tuple(max(found, key=_badness) for found in zip(*compared, strict=True))
     s, own = case.setting, finite(case.own_error)

@@ -15,7 +15,7 @@ from edgec.errors import FormatError, UnsupportedError, ValidationError
 from edgec.interpreter import check_inputs
 from edgec.ir import DType
 from edgec.runtime.container_reader import read_container
-from edgec.target import Signature
+from edgec.target import Executable, Signature
 from edgec.targets.native.files import ABOUT
 from edgec.targets.native.machines import MACHINES, Here, Machine
 from edgec.targets.native.toolchain import host_triple
@@ -23,7 +23,7 @@ from edgec.targets.native.toolchain import host_triple
 AGAIN = "emit the model again"
 
 
-class NativeExecutable:
+class NativeExecutable(Executable):
     """A folder with one model, opened for this machine's own triple, or else for one of the others
     that can be executed here.
 

@@ -14,14 +14,14 @@ import torch
 from edgec.errors import FormatError, UnsupportedError, ValidationError
 from edgec.interpreter import check_inputs
 from edgec.ir import DType
-from edgec.target import Signature
+from edgec.target import Executable, Signature
 from edgec.targets.onnx.lower import RENAMED, SIGNATURE
 
 AGAIN = "copy the file again, or build it again"
 FOLDER_KEY = "session.model_external_initializers_file_folder_path"
 
 
-class OnnxExecutable:
+class OnnxExecutable(Executable):
     """The functions of a folder of `.onnx` files, open in onnxruntime.
 
     Raises FormatError for a folder without models, damaged files and foreign models.
