@@ -7,7 +7,7 @@ result too), so that rules that fire too often are found as well as rules that f
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,12 +29,14 @@ class Writer:
     """Appends random nodes to a graph.
 
     exact   comparisons of floats are allowed: a rounding that comes before would turn them over
+    steps   to choose from
     """
 
     rng: random.Random
     b: Builder
     values: list[Value]
     exact: bool
+    steps: Sequence[Callable[[Writer], Any]]
 
     def coin(self) -> bool:
         return self.rng.random() < 0.5
@@ -73,7 +75,7 @@ class Writer:
         return self.b.scalar(value, F32)
 
     def step(self) -> None:
-        made = self.pick(*STEPS)(self)
+        made = self.pick(*self.steps)(self)
         self.values += made if isinstance(made, tuple) else (made,)
 
 
@@ -377,7 +379,7 @@ def random_program(seed: int, steps: int, exact: bool) -> Program:
     start = [b.input(n) for n, _ in inputs]
     start += [b.scalar(0.5, F32), b.scalar(True, BOOL)]
     start += [b.constant(torch.tensor([1.0, -2.0, 0.0, 3.0]), "row")]
-    writer = Writer(random.Random(seed), b, start, exact)
+    writer = Writer(random.Random(seed), b, start, exact, STEPS)
     for _ in range(steps):
         writer.step()
     local = [v for v in writer.values if not v.is_constant]

@@ -9,9 +9,10 @@ import pytest
 from edgec.targets.native import Native
 from edgec.targets.native.run import NativeExecutable
 from tests.cases.ops import CASES
+from tests.cases.rounding import differences
 from tests.runtime.tools import need, need_zig
 from tests.targets.native.test_cross import ARM, TOOLS, WASM
-from tests.targets.native.test_ops import Cases, differences, legal_cases
+from tests.targets.native.test_ops import Cases, legal_cases
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
