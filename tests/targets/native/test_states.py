@@ -1,8 +1,8 @@
-"""States between calls: kept in the instance they are what a caller would carry along."""
+"""States between calls: overwritten, moved, exchanged, grown in place, read after their update."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,123 +10,111 @@ import pytest
 import torch
 
 from edgec.errors import ValidationError
-from edgec.interpreter import Interpreter
-from edgec.ir import Builder, Program, Range, State, TensorType
+from edgec.ir import Program
+from edgec.ir.text import parse_program
 from edgec.runtime.model import Model
 from edgec.targets.native import Native
+from edgec.targets.native.lower import lower_function
+from edgec.targets.native.statements import calls
+from edgec.targets.native.states import states_of
 from edgec.targets.native.toolchain import host_triple
+from edgec.targets.native.weights import Weights
+from tests.targets.native.generations import (
+    BATCH,
+    SRC,
+    STEPS,
+    TEXTS,
+    Call,
+    all_functions,
+    generation,
+)
 from tests.targets.onnx import seq2seq
 
-STEPS, BATCH, SRC = 40, 3, 5
+each_function = pytest.mark.parametrize("function", [*TEXTS, "step", "recurrent"])
 
 
-def emitted(program: Program, folder: Path) -> Model:
-    target = Native()
-    target.emit(target.legalize(program), folder)
-    return Model(folder / "lib" / host_triple() / "libmodel.so", folder / "model.weights")
+@pytest.fixture(scope="module")
+def program() -> Program:
+    return all_functions()
 
 
-def cached() -> Program:
-    """A step whose KV cache [batch, 2, past, 32] grows along an inner axis."""
-    program = seq2seq.program()
-    graph = program.graphs["step"]
-    sizes = {**graph.dims, "past": Range(0, STEPS)}
-    return Program({"step": graph.replace(dims=sizes)}, program.constants).drop_unused_constants()
+@pytest.fixture(scope="module")
+def folder(program: Program, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("states")
+    Native().emit(Native().legalize(program), place)
+    return place
 
 
-def test_a_cache_grows_in_place_for_forty_steps(tmp_path: Path) -> None:
-    program = cached()
-    interpreter = Interpreter(program)
-    g = torch.Generator().manual_seed(0)
-    memory = torch.randn(BATCH, SRC, seq2seq.E, generator=g)
-    cache = torch.zeros(BATCH, 2, 0, seq2seq.E // 2)
-    with emitted(program, tmp_path) as kept, emitted(program, sub(tmp_path)) as explicit:
-        for past in range(STEPS):
-            token = torch.randint(0, seq2seq.V, (BATCH, 1), generator=g)
-            dims: Mapping[str, int] = {"batch": BATCH, "src": SRC, "past": past}
-            given = [token.numpy(), None, memory.numpy()]
-            (inside,) = kept.run("step", dims, given)
-            outside, grown = explicit.run("step", dims, [given[0], cache.numpy(), given[2]])
-            want, carried = interpreter.run([token, cache, memory])
-            np.testing.assert_array_equal(inside, outside)
-            np.testing.assert_array_equal(grown, carried.numpy())
-            torch.testing.assert_close(torch.from_numpy(inside), want, rtol=1e-4, atol=1e-5)
-            cache = carried
+@pytest.fixture
+def model(folder: Path) -> Iterator[Model]:
+    with opened(folder) as found:
+        yield found
+
+
+def opened(folder: Path) -> Model:
+    (library,) = folder.glob(f"lib/{host_triple()}/*")
+    return Model(library, folder / "model.weights")
+
+
+def made_by(model: Model, call: Call) -> list[torch.Tensor | None]:
+    """Outputs, None for those that stay in the instance."""
+    inputs = [None if t is None else t.numpy() for t in call.inputs]
+    prepared = model.prepare(call.function, call.env, inputs, keep_states=bool(call.stays))
+    model.call(prepared)
+    return [None if a is None else torch.from_numpy(a.copy()) for a in prepared.outputs]
+
+
+@each_function
+def test_states_that_stay_in_the_instance(function: str, program: Program, model: Model) -> None:
+    """The last call gives them back; then all starts anew."""
+    for call in 2 * generation(program, function, kept=True, read_out=True):
+        assert call.differences(made_by(model, call)) == []
+
+
+@each_function
+def test_states_that_are_handed_over(function: str, program: Program, model: Model) -> None:
+    for call in generation(program, function, kept=False):
+        assert call.differences(made_by(model, call)) == []
+
+
+def test_a_cache_inside_is_what_a_caller_would_carry_along(program: Program, folder: Path) -> None:
+    """Bit for bit, for forty steps; there is room for no more."""
+    rows = [generation(program, "step", kept) for kept in (True, False)]
+    with opened(folder) as one, opened(folder) as two:
+        for inside, outside in zip(*rows, strict=True):
+            (logits, stayed), (same, grown) = made_by(one, inside), made_by(two, outside)
+            assert stayed is None and logits is not None and same is not None
+            assert torch.equal(logits, same)
+            assert grown is not None and torch.equal(grown, outside.wanted[1])
+        arrays = [None if t is None else t.numpy() for t in inside.inputs]
         too_far = {"batch": BATCH, "src": SRC, "past": STEPS + 1}
         with pytest.raises(ValidationError, match="got past=41; need 0 <= past <= 40"):
-            kept.run("step", too_far, given)
-        last = {"batch": BATCH, "src": SRC, "past": STEPS}
-        _, whole = kept.run("step", last, given, keep_states=False)
-        np.testing.assert_array_equal(whole[:, :, :STEPS], cache.numpy())
+            one.run("step", too_far, arrays)
+        last: Mapping[str, int] = {"batch": BATCH, "src": SRC, "past": STEPS}
+        _, whole = one.run("step", last, arrays, keep_states=False)
+        np.testing.assert_array_equal(whole[:, :, :STEPS], outside.wanted[1].numpy())
 
 
-def sub(folder: Path) -> Path:
-    """Another folder: one that is open already would be the same instance's library."""
-    (folder / "sub").mkdir()
-    return folder / "sub"
-
-
-def test_a_batch_of_another_size_starts_anew(tmp_path: Path) -> None:
+def test_a_batch_of_another_size_starts_anew(model: Model) -> None:
     """What an earlier sequence left behind is not seen by one that starts from nothing."""
-    program = cached()
     memory = torch.randn(BATCH, SRC, seq2seq.E, generator=torch.Generator().manual_seed(0)).numpy()
     tokens = np.arange(BATCH, dtype=np.int64)[:, None]
-    with emitted(program, tmp_path) as model:
 
-        def first(batch: int) -> np.ndarray:
-            dims = {"batch": batch, "src": SRC, "past": 0}
-            (logits,) = model.run("step", dims, [tokens[:batch], None, memory[:batch]])
-            return logits
+    def first(batch: int) -> np.ndarray:
+        dims = {"batch": batch, "src": SRC, "past": 0}
+        (logits,) = model.run("step", dims, [tokens[:batch], None, memory[:batch]])
+        return logits
 
-        fresh = first(BATCH)
-        model.run("step", {"batch": BATCH, "src": SRC, "past": 1}, [tokens, None, memory])
-        np.testing.assert_array_equal(first(2), fresh[:2])
-        np.testing.assert_array_equal(first(BATCH), fresh)
-
-
-def recurrent() -> Program:
-    """h, c of an LSTM of one step; they keep their size."""
-    generator = torch.Generator().manual_seed(0)
-    kinds = ["f32[batch, 1, 6]", "f32[1, batch, 8]", "f32[1, batch, 8]"]
-    inputs = [(n, TensorType.parse(k)) for n, k in zip(("x", "h", "c"), kinds, strict=True)]
-    b = Builder.new("main", inputs, {}, {"batch": Range(1, 4)})
-    shapes = {"wx": (32, 6), "wh": (32, 8), "bx": (32,), "bh": (32,)}
-    weights = [b.constant(torch.randn(s, generator=generator), n) for n, s in shapes.items()]
-    attributes = {"hidden": 8, "layers": 1, "bidirectional": False, "bias": True}
-    given = [b.input(n) for n in ("x", "h", "c")]
-    y, h, c = b.lstm(*given, *weights, batch_first=True, **attributes)
-    graph = b.finish([y, h, c], ["y", "h_next", "c_next"])
-    graph.states = (State("h", "h_next"), State("c", "c_next"))
-    return Program({"main": graph}, graph.constants).verify()
+    fresh = first(BATCH)
+    model.run("step", {"batch": BATCH, "src": SRC, "past": 1}, [tokens, None, memory])
+    np.testing.assert_array_equal(first(2), fresh[:2])
+    np.testing.assert_array_equal(first(BATCH), fresh)
 
 
-def test_states_of_an_lstm(tmp_path: Path) -> None:
-    program = recurrent()
-    interpreter, g = Interpreter(program), torch.Generator().manual_seed(1)
-    h = c = torch.zeros(1, 2, 8)
-    with emitted(program, tmp_path) as model:
-        for _ in range(STEPS):
-            x = torch.randn(2, 1, 6, generator=g)
-            (got,) = model.run("main", {"batch": 2}, [x.numpy(), None, None])
-            y, h, c = interpreter.run([x, h, c])
-            torch.testing.assert_close(torch.from_numpy(got), y, rtol=1e-4, atol=1e-5)
-
-
-def test_a_program_whose_states_trade_places(tmp_path: Path) -> None:
-    """Each next state is the other's old value: neither may be written before both are read."""
-    kind = TensorType.parse("f32[5]")
-    b = Builder.new("main", [("p", kind), ("q", kind)])
-    graph = b.finish([b.add(b.input("p"), b.input("q")), "q", "p"], ["sum", "p_next", "q_next"])
-    graph.states = (State("p", "p_next"), State("q", "q_next"))
-    program = Program({"main": graph}, graph.constants).verify()
-    p, q = np.arange(5, dtype=np.float32), np.ones(5, np.float32)
-    with emitted(program, tmp_path) as model:
-        model.run("main", {}, [p, q])
-        total, second, first = model.run("main", {}, [p, q])
-        np.testing.assert_array_equal(second, q)
-        np.testing.assert_array_equal(first, p)
-        np.testing.assert_array_equal(total, p + q)
-        for expected in ((q, p), (p, q)):
-            _, new_p, new_q = model.run("main", {}, [None, None], keep_states=False)
-            np.testing.assert_array_equal(new_p, expected[1])
-            np.testing.assert_array_equal(new_q, expected[0])
+def test_an_update_without_other_readers_is_in_place() -> None:
+    """No statement copies the state as a whole, but those for callers that hand it over."""
+    program = parse_program(TEXTS["updated"])
+    states = list(states_of(program.main))
+    lowered = lower_function(program.main, Weights(program.constants), states)
+    written = [c for c in calls(lowered.statements) if c.pointers[-1].storage is states[0].storage]  # type: ignore[union-attr]
+    assert [c.sizes["n1"] for c in written] == [18, 6]
