@@ -6,52 +6,21 @@ from pathlib import Path
 
 import onnx
 import pytest
-import torch
 
-import edgec
-from edgec.comparison import compare
-from edgec.interpreter import Interpreter, flatten
-from edgec.ir import Program
-from edgec.passes import CLEANUP, parse_pipeline
 from edgec.target import Support
 from edgec.targets.onnx import Onnx
-from tests.architectures import ZOO
-from tests.capture.harness import resized
+from tests.targets.captured_models import forms, names
 
-# One of each kind; the others run with `-m slow`.
+# One of each kind.
 DEFAULT = {"bert", "gpt2_step", "lstm_tagger", "marian_decoder_step", "mobilenet_v2", "unet"}
-NAMES = [n if n in DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in ZOO]
-TOLERANCE = 1e-5  # of the largest ordinary element: what capture is held to as well
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names(DEFAULT))
 def test_architecture(name: str, tmp_path: Path) -> None:
-    """As captured, and as a build has it: cleaned up, with 4-bit weights in groups."""
-    module, inputs, dynamic_shapes = ZOO[name]()
-    program = edgec.capture(module, inputs, dynamic_shapes)
-    samples = [inputs]
-    if dynamic_shapes is not None:
-        samples.append(resized(module, inputs, dynamic_shapes))
-    flat = [[torch.as_tensor(t) for t in flatten(program.main, sample)] for sample in samples]
-    check(program, flat, tmp_path)
-    compressed, _ = parse_pipeline([*CLEANUP, "quantize-weights{bits=4, group=16}"]).run(program)
-    check(compressed, flat, tmp_path)
-
-
-def check(program: Program, samples: list[list[torch.Tensor]], folder: Path) -> None:
-    """Emit, check and execute at every size."""
-    target = Onnx()
-    artifact = target.emit(target.legalize(program).verify(), folder)
-    onnx.checker.check_model(str(folder / "model.onnx"), full_check=True)
-    assert {s.support for s in artifact.stored.values()} <= {Support.NATIVE, Support.DECODED}
-    executable, interpreter = Onnx.load(folder), Interpreter(program)
-    for sample in samples:
-        wanted = interpreter.run(sample)
-        for got, want in zip(executable.run("main", sample), wanted, strict=True):
-            same(got, want)
-
-
-def same(got: torch.Tensor, want: torch.Tensor) -> None:
-    """Equal within rounding; infinities, NaN and fillers of masks at the same places."""
-    found = compare("output", got, want, TOLERANCE if want.is_floating_point() else 0.0)
-    assert found.passed, found
+    for model in forms(name):
+        target = Onnx()
+        artifact = target.emit(target.legalize(model.program).verify(), tmp_path)
+        onnx.checker.check_model(str(tmp_path / "model.onnx"), full_check=True)
+        kinds = {s.support for s in artifact.stored.values()}
+        assert kinds <= {Support.NATIVE, Support.DECODED}
+        model.check(Onnx.load(tmp_path))
