@@ -8,48 +8,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 import edgec.ops  # noqa: F401 - registers the op set
-from edgec.ir import OPS, Affine, Dense, DType, Encoding, Lut, Outliers, Sparse
+from edgec.ir import OPS, DType
+from edgec.targets import support_tables as tables
 from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.legal import LIMITS
 from edgec.targets.native.lower import LOWERINGS
 
 README = Path(__file__).with_name("README.md")
-START, END = "<!-- table: made by table.py -->", "<!-- end of table -->"
+
+#: One constant of each kind that is told apart.
+SAMPLES = {
+    "Dense": tables.dense(),
+    "Dense, f16 or bf16 of f32": tables.half(),
+    "Affine, 2 to 8 bits, any rows and groups": tables.affine(4),
+    "Lut, 1 to 8 bits, vectors, palettes by rows and columns": tables.lut(),
+    "Sparse of any, bit masks and 2:4": tables.sparse(),
+    "Outliers over any": tables.outliers(),
+    "encoded, but f16 or bf16 when decoded": tables.affine(4, DType.F16),
+}
 
 
 def support_table() -> str:
     """Markdown of all encodings and ops."""
-    return "\n".join([*_encodings(), "", *_ops()])
-
-
-def _encodings() -> Iterator[str]:
-    yield "| constant | support | form |"
-    yield "|---|---|---|"
-    for name, encoding in _samples().items():
-        verdict = encoding_verdict(encoding)
-        yield f"| {name} | {verdict.support.value} | {verdict.reason} |"
-
-
-def _samples() -> dict[str, Encoding]:
-    """One constant of each kind that is told apart."""
-    w = torch.ones(16, 16)
-    codes = torch.zeros(16, 16, dtype=torch.int8)
-    affine = Affine(codes, torch.ones(16, 1), None, 4)
-    half = Affine(codes, torch.ones(16, 1), None, 4, dtype=DType.F16)
-    return {
-        "Dense": Dense(w),
-        "Dense, f16 or bf16 of f32": Dense(w.half(), DType.F32),
-        "Affine, 2 to 8 bits, any rows and groups": affine,
-        "Lut, 1 to 8 bits, vectors, palettes by rows and columns": Lut(
-            codes.to(torch.uint8), torch.ones(1, 1, 16, 1), 4
-        ),
-        "Sparse of any, bit masks and 2:4": Sparse("bitmask", w.bool(), affine),
-        "Outliers over any": Outliers(affine, torch.zeros(1).long(), torch.ones(1).half()),
-        "encoded, but f16 or bf16 when decoded": half,
-    }
+    return "\n".join([*tables.encoding_table(SAMPLES, encoding_verdict), "", *_ops()])
 
 
 def _ops() -> Iterator[str]:
@@ -60,14 +42,5 @@ def _ops() -> Iterator[str]:
         yield f"| {name} | yes | {limits} |" if name in LOWERINGS else f"| {name} | | always |"
 
 
-def readme_with_table(text: str) -> str:
-    """The README with its tables made anew. Raises ValueError where the marks are missing."""
-    before, _, rest = text.partition(START)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"{README.name} has no {START} .. {END}")
-    return f"{before}{START}\n{support_table()}\n{END}{after}"
-
-
 if __name__ == "__main__":
-    README.write_text(readme_with_table(README.read_text()))
+    README.write_text(tables.with_table(README, support_table()))
