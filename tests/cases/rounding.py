@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -15,15 +15,18 @@ from tests.cases.case import Case
 
 def differences(executable: Executable, function: str, case: Case) -> list[object]:
     """Sizes, results and expectations of all outputs of a case that differ."""
+    return differing(case, [executable.run(function, case.inputs(env)) for env in case.sizes])
+
+
+def differing(case: Case, made: Sequence[Sequence[torch.Tensor]]) -> list[object]:
+    """The same for what was computed at each of the case's sizes."""
     program = case.program()
     found: list[object] = []
     exact = OPS[case.op].exactness is Exactness.EXACT
-    for env in case.sizes:
-        inputs = case.inputs(env)
-        compute = torch.float32 if case.rough else torch.float64
-        wanted = Interpreter(program, compute=compute).run(inputs)
-        declared = [t.dtype.torch_dtype for t in program.main.output_types()]
-        outputs = executable.run(function, inputs)
+    compute = torch.float32 if case.rough else torch.float64
+    declared = [t.dtype.torch_dtype for t in program.main.output_types()]
+    for env, outputs in zip(case.sizes, made, strict=True):
+        wanted = Interpreter(program, compute=compute).run(case.inputs(env))
         assert [t.dtype for t in outputs] == declared
         for got, want in zip(outputs, wanted, strict=True):
             tolerance = 0.0 if exact else allowed(program, env, want)

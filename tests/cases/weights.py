@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
 import edgec.ops  # noqa: F401 - registers the op set
@@ -46,6 +48,21 @@ def program_with(encoding: Encoding, op: str, rows: str = "batch, 1") -> Program
     else:
         graph = b.finish([b.linear(x, w, None)])
     return Program({"main": graph}, constants).verify()
+
+
+def reshaped(encoding: Encoding, shape: tuple[int, ...]) -> Encoding:
+    """The same rows as a tensor of another shape."""
+    match encoding:
+        case Dense():
+            return Dense(encoding.values.reshape(shape), encoding.as_dtype)
+        case Affine() | Lut():
+            return dataclasses.replace(encoding, codes=encoding.codes.reshape(shape))
+        case Sparse():
+            values = reshaped(encoding.values, shape)
+            return dataclasses.replace(encoding, mask=encoding.mask.reshape(shape), values=values)
+        case Outliers():
+            return dataclasses.replace(encoding, base=reshaped(encoding.base, shape))
+    raise AssertionError(encoding.kind)
 
 
 def random_affine(bits: int, group: int = 0, zero: bool = False, scale: str = "bf16") -> Affine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import pytest
 import torch
 
 from edgec.ir import Program
-from edgec.runtime.golden import Expected, GoldenCall, read_outputs, write_golden
+from edgec.runtime.golden import Expected, GoldenCall
 from edgec.targets.native import Native
-from edgec.targets.native.emulated import loading_program
 from tests.runtime.tools import need, need_zig
+from tests.targets.native.emulation import replay
 from tests.targets.native.generations import Call, all_functions, session
 from tests.targets.native.test_cross import ARM, TOOLS, WASM
 
@@ -57,25 +56,12 @@ def differing(calls: Sequence[Call], made: Sequence[Sequence[torch.Tensor | None
     return [row for row in found if row[-1]]
 
 
-def test_states_grow_in_place_on_aarch64(program: Program, folder: Path, tmp_path: Path) -> None:
+def test_states_grow_in_place_on_aarch64(program: Program, folder: Path) -> None:
     """The check program replays the calls: what is neither given nor expected stays inside."""
-    calls, golden, out = session(program), tmp_path / "calls", tmp_path / "made"
-    write_golden(golden, [golden_call(call) for call in calls])
-    (library,) = folder.glob(f"lib/{ARM}/*.so")
-    command = [need(*TOOLS[ARM]), str(loading_program(library))]
-    done = subprocess.run(
-        [*command, str(folder / "model.weights"), str(golden), "--out", str(out)],
-        env={**os.environ, "EDGEC_LIBRARY": str(library)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    calls = session(program)
     made = [
-        [
-            torch.from_numpy(outputs[i].copy()) if i in outputs else None
-            for i in range(len(call.wanted))
-        ]
-        for call, outputs in zip(calls, read_outputs(out), strict=True)
+        [torch.from_numpy(found[i]) if i in found else None for i in range(len(call.wanted))]
+        for call, found in zip(calls, replay(folder, [golden_call(c) for c in calls]), strict=True)
     ]
     assert differing(calls, made) == []
 

@@ -25,35 +25,21 @@ from edgec.ir import (
     Sparse,
     TensorType,
 )
-from edgec.kernels.panels import DEPTH, PERMUTED
+from edgec.kernels.panels import BEHIND_TABLE, DEPTH
 from edgec.runtime.container_reader import read_container
 from edgec.target import Artifact, Support
 from edgec.targets.native import Native
 from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.weights import Weights
 from tests.cases.encodings import encodings
-from tests.cases.weights import ENCODINGS, K, N, program_with, random_affine
+from tests.cases.rounding import agree, rounding
+from tests.cases.weights import ENCODINGS, K, N, program_with, random_affine, reshaped
 
 # One of each kind; the others run with `-m slow`.
 DEFAULT = {"bf16", "affine4 g32 zero", "lut4", "two_four affine4", "outliers affine4"}
 each_encoding = pytest.mark.parametrize(
     "name", [n if n in DEFAULT else pytest.param(n, marks=pytest.mark.slow) for n in ENCODINGS]
 )
-
-
-def reshaped(encoding: Encoding, shape: tuple[int, ...]) -> Encoding:
-    """The same rows as a tensor of another shape."""
-    match encoding:
-        case Dense():
-            return Dense(encoding.values.reshape(shape), encoding.as_dtype)
-        case Affine() | Lut():
-            return dataclasses.replace(encoding, codes=encoding.codes.reshape(shape))
-        case Sparse():
-            values = reshaped(encoding.values, shape)
-            return dataclasses.replace(encoding, mask=encoding.mask.reshape(shape), values=values)
-        case Outliers():
-            return dataclasses.replace(encoding, base=reshaped(encoding.base, shape))
-    raise AssertionError(encoding.kind)
 
 
 def uses_of(encoding: Encoding) -> Program:
@@ -114,11 +100,10 @@ def test_each_use_computes_what_the_encoding_means(name: str, tmp_path: Path) ->
     for use in program.graphs:
         for x in inputs_of(use):
             (got,), (want,) = executable.run(use, [x]), exact.run([x], use)
-            terms = {"gather": 0, "decode": 1, "matmul": N}.get(use, K)
-            eps = torch.finfo(torch.float32).eps
-            tolerance = 4 * eps * terms**0.5 * float(want.abs().max())
-            assert got.dtype == torch.float32 and got.shape == want.shape
-            assert float((got - want.float()).abs().max()) <= tolerance, use
+            terms = {"decode": 1, "matmul": N}.get(use, K)
+            tolerance = 0.0 if use == "gather" else rounding(want, terms)
+            assert got.dtype == torch.float32
+            assert agree(got, want.float(), tolerance), use
     for constant, stored in artifact.stored.items():
         encoding = program.constants[constant].encoding
         assert stored.support is encoding_verdict(encoding).support
@@ -141,7 +126,7 @@ def allowance(encoding: Encoding) -> int:
         case Affine(zero=torch.Tensor() as zero):
             return zero.numel() - -(-zero.numel() * encoding.bits // 8)
         case Lut():
-            return PERMUTED * encoding.table.element_size()
+            return BEHIND_TABLE
         case Sparse():
             return allowance(encoding.values)
         case Outliers():

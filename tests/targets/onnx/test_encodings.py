@@ -20,7 +20,6 @@ from edgec.ir import (
     Affine,
     Builder,
     Constant,
-    Dense,
     DType,
     Encoding,
     Lut,
@@ -32,7 +31,8 @@ from edgec.ir import (
 from edgec.target import Support
 from edgec.targets.onnx import Onnx
 from tests.cases.encodings import encodings
-from tests.cases.weights import ENCODINGS, K, N, program_with, random_affine
+from tests.cases.rounding import agree, rounding
+from tests.cases.weights import ENCODINGS, K, N, program_with, random_affine, reshaped
 
 
 def run(program: Program, folder: Path, *inputs: torch.Tensor, **options: str) -> torch.Tensor:
@@ -92,10 +92,8 @@ PLACES = {
 each_encoding = pytest.mark.parametrize("encoding", ENCODINGS.values(), ids=ENCODINGS.keys())
 
 
-def close(got: torch.Tensor, want: torch.Tensor, terms: int) -> None:
-    assert got.shape == want.shape and got.dtype == torch.float32
-    tolerance = 4 * torch.finfo(torch.float32).eps * terms**0.5 * float(want.abs().max())
-    assert float((got - want).abs().max()) <= tolerance
+def close(got: torch.Tensor, want: torch.Tensor) -> None:
+    assert got.dtype == torch.float32 and agree(got, want, rounding(want, K))
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -124,19 +122,13 @@ def compare(encoding: Encoding, place: str, weights: str, tmp_path: Path) -> Non
     if op == "gather":
         assert torch.equal(got, want.float())
     else:
-        close(got, want, K)
+        close(got, want)
 
 
 @each_encoding
 def test_in_conv(encoding: Encoding, tmp_path: Path) -> None:
-    """The same codes as a convolution's weight: [N, C, 3, 3] where they are stored per element."""
-    if isinstance(encoding, Affine) and encoding.axis == 0:
-        shape = (N, K // 3, 3)
-        encoding = dataclasses.replace(encoding, codes=encoding.codes.reshape(shape))
-    elif isinstance(encoding, Dense):
-        encoding = Dense(encoding.values.reshape(N, K // 3, 3), encoding.as_dtype)
-    else:
-        return
+    """The same rows as a convolution's weight: [N, C, 3]."""
+    encoding = reshaped(encoding, (N, K // 3, 3))
     x = torch.randn(2, K // 3, 8, generator=torch.Generator().manual_seed(1))
     constants = {"w": Constant("w", encoding)}
     kind = TensorType.parse(f"f32[batch, {K // 3}, length]")
@@ -145,7 +137,7 @@ def test_in_conv(encoding: Encoding, tmp_path: Path) -> None:
     program = Program({"main": b.finish([y])}, constants).verify()
     got = run(program, tmp_path, x)
     (want,) = Interpreter(program, compute=torch.float64).run([x])
-    close(got, want, K)
+    close(got, want)
 
 
 # ------------------------------------------------------------------ bytes and form
