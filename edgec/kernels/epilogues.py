@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgec.kernels.body import Body
-from edgec.kernels.elementwise import step_value, storage, to_storage
+from edgec.kernels.element_types import storage, to_storage
 from edgec.kernels.kernel import Pointer, Size
+from edgec.kernels.op_expressions import step_value
 from edgec.kernels.steps import Epilogue
 
 #: The epilogue that stores the sums as they are.

@@ -14,7 +14,7 @@ from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T
-from edgec.kernels.elementwise import computed_in, const, from_storage, storage, to_storage
+from edgec.kernels.element_types import computed_in, const, from_storage, storage, to_storage
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.reduce import extremum

@@ -13,7 +13,7 @@ from edgec.ir.dims import Dim
 from edgec.kernels import scalars
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir
-from edgec.kernels.elementwise import computed_in, const, from_storage, storage, to_storage
+from edgec.kernels.element_types import computed_in, const, from_storage, storage, to_storage
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.sweep import Columns, column_blocks, each, fold, over_columns

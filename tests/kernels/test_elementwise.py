@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from edgec.ir import OPS, DType, Op
 from edgec.kernels.calling import compile_all, host_sets
-from edgec.kernels.elementwise import BLOCK, SCALARS, Elementwise, Operand, storage
+from edgec.kernels.element_types import storage
+from edgec.kernels.elementwise import BLOCK, Elementwise, Operand
+from edgec.kernels.op_expressions import SCALARS
 from edgec.kernels.steps import Step
 from edgec.ops.comparison import Gt, Where
 from edgec.ops.creation import Full
