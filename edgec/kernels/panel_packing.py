@@ -13,8 +13,8 @@ from edgec.ir import Affine, Dense, Encoding, Lut, Outliers, Sparse
 from edgec.ir.encodings.rows import from_rows, rows_shape
 from edgec.ir.encodings.two_four import POWERS
 from edgec.kernels.panels import (
+    BEHIND_TABLE,
     DEPTH,
-    PERMUTED,
     AffinePanels,
     DensePanels,
     Elements,
@@ -221,7 +221,7 @@ def _lut(w: Lut, region: _Region) -> tuple[Elements, Arrays]:
         runs_of_rows, runs_of_codes = runs_of_codes, 1
     short = region if vector == 1 else _Region((n, length))
     arrays = _planes(short.lying(short.matrix(w.codes)), w.bits)
-    behind = w.table.new_zeros(PERMUTED)
+    behind = w.table.new_zeros(BEHIND_TABLE // w.table.element_size())
     arrays["table"] = stored(torch.cat([w.table.reshape(-1), behind]))
     grid = None
     if w.scale is not None:

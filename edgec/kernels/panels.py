@@ -24,8 +24,8 @@ from edgec.kernels.kernel import Pointer
 #: Length along k of a part: a multiple of 8 codes, of 12 weights of 2:4 masks, of short vectors.
 DEPTH = 192
 
-#: Entries behind a table that code may read: a palette of so many is looked up in registers.
-PERMUTED = 16
+#: Bytes behind a table that code may read: palettes are loaded to vector registers.
+BEHIND_TABLE = 64
 
 #: TVM's storage type of the numbers that a weight is made of.
 STORAGE = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8"}
@@ -90,7 +90,7 @@ class AffinePanels(Panels):
 @dataclass(frozen=True)
 class LutPanels(Panels):
     """w = scale * table[palette, code, i]: planes of codes, `table` T[R * C][entries][vector], and
-    PERMUTED zeros behind it.
+    BEHIND_TABLE bytes of zeros behind it.
 
     vector     neighbours along k that one code stands for; planes have K / vector codes per row
     row_run    rows that share a palette (0: all), col_run codes of a row (0: all); palettes are

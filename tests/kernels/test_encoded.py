@@ -31,10 +31,12 @@ def affine(n, k, bits=8, group=0, zero=False, scale=torch.float32):
     return Affine(codes, (torch.rand(blocks) + 0.1).to(scale), zeros, bits, 0, group)
 
 
-def lut(n, k, bits=4, vector=1, table=(1, 1), blocks=0):
-    codes = torch.randint(0, 2**bits, (n, k // vector), dtype=torch.uint8)
+def lut(n, k, bits=4, vector=1, table=(1, 1), blocks=0, dtype=torch.float32, entries=0):
+    entries = entries or 2**bits
+    codes = torch.randint(0, entries, (n, k // vector), dtype=torch.uint8)
     scale = torch.rand(n, blocks) + 0.1 if blocks else None
-    return Lut(codes, torch.randn(*table, 2**bits, vector), bits, scale)
+    values = torch.randn(*table, entries, vector) * (40 if dtype is torch.int8 else 1)
+    return Lut(codes, values.to(dtype), bits, scale)
 
 
 def two_four(values):
@@ -48,8 +50,8 @@ def with_outliers(base):
     return Outliers(base, places, torch.randn(len(places)).half())
 
 
-def masked(values):
-    return Sparse("bitmask", torch.rand(values.type.shape) < 0.4, values)
+def masked(values, kept=0.4):
+    return Sparse("bitmask", torch.rand(values.type.shape) < kept, values)
 
 
 #: Longer than a part (192) along k, and than a panel (32) along n.
@@ -60,12 +62,26 @@ FORMS = {
     "int7": lambda: affine(33, 301, 7, scale=torch.float16),
     "palette": lambda: lut(70, 300),
     "palette of 8 bits": lambda: lut(70, 300, 8),
+    "palette of 8 bits in f16": lambda: lut(70, 300, 8, dtype=torch.float16),
+    "palette of 147 in bf16": lambda: lut(70, 300, 8, dtype=torch.bfloat16, entries=147),
+    "palette of 100": lambda: lut(70, 300, 7, entries=100),
+    "palette of 8 bits in int8": lambda: lut(70, 320, 8, dtype=torch.int8, blocks=10),
+    "palettes of 32 rows in f16": lambda: lut(64, 300, 6, table=(2, 1), dtype=torch.float16),
+    "palettes of 16 rows in f16": lambda: lut(64, 384, 5, table=(4, 3), dtype=torch.float16),
+    "a palette for each row": lambda: lut(35, 384, 3, table=(35, 2), dtype=torch.float16),
     "palettes along rows, scaled": lambda: lut(40, 384, 3, table=(1, 2), blocks=6),
     "palettes of vectors, scaled": lambda: lut(64, 384, 3, 2, (4, 3), 4),
     "2:4 of int4": lambda: two_four(affine(70, 308, 4)),
     "2:4 of groups": lambda: two_four(affine(40, 384, 8, 32)),
     "2:4 of a palette": lambda: two_four(lut(40, 384, 2, table=(1, 2))),
     "mask of int3": lambda: masked(affine(70, 300, 3)),
+    "mask of f32": lambda: masked(Dense(torch.randn(70, 300))),
+    "mask of bf16": lambda: masked(Dense(torch.randn(70, 300).bfloat16(), DType.F32)),
+    "mask of groups, zero points": lambda: masked(affine(70, 320, 8, 32, True)),
+    "mask of a palette": lambda: masked(lut(70, 300, 8, dtype=torch.float16)),
+    "mask of a palette for each row": lambda: masked(lut(35, 384, 3, table=(35, 1))),
+    "mask of nothing": lambda: masked(affine(70, 300, 7), 0),
+    "mask of everything": lambda: masked(affine(64, 400, 7), 1),
     "outliers on int4": lambda: with_outliers(affine(70, 300, 4)),
     "outliers on 2:4": lambda: with_outliers(two_four(affine(33, 384, 8))),
 }
