@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edgec.kernels import scalars
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir
-from edgec.kernels.palette_lookup import as_code, as_number
 from edgec.kernels.panel_elements import Matrix, code_at, number_at
 from edgec.kernels.panels import DEPTH, F32, AffinePanels, DensePanels, LutPanels, MaskedPanels
 from edgec.kernels.prefetch import fetch
@@ -54,7 +54,7 @@ class MaskedPart:
                 self.panel,
                 start,
                 self.depth,
-                codes=lambda i, c: as_code(self.out[i, c]),
+                codes=lambda i, c: scalars.bits(self.out[i, c]),
                 kept=lambda i, c: _is_one(self._word(i), c),
             ).decode()
 
@@ -107,10 +107,10 @@ class MaskedPart:
         with body.loop(first, last) as octet:
             for i in range(OCTET):
                 found = _code_of_octet(body, values, octet, i)
-                self._keep((octet - first) * OCTET + i, as_number(found))
+                self._keep((octet - first) * OCTET + i, scalars.float_of(found))
         with body.loop(T.max(last * OCTET, first * OCTET), start + count) as i:
             found = code_at(body, values.bits, lambda q: (i // q, i % q))
-            self._keep(i - first * OCTET, as_number(found))
+            self._keep(i - first * OCTET, scalars.float_of(found))
         return start - first * OCTET
 
     def _keep(self, i: Any, value: Any) -> None:
@@ -127,12 +127,17 @@ class MaskedPart:
         octets = PANEL // OCTET
         with body.loop(0, count * octets) as octet:
             i, column = body.held(first + octet // octets), body.held(octet % octets * OCTET)
-            bits = body.held(self._word(i) >> column)
-            for c in range(OCTET):
-                one = (bits >> c) & body.i32(1)
-                # not a Select, which becomes a branch
-                body.store(self.out, as_number(as_code(stream[at[0]]) & -one), i, column + c)
-                body.store(at, at[0] + one, 0)
+            self._octet(stream, at, i, column)
+
+    def _octet(self, stream: Any, at: Any, i: Any, column: Any) -> None:
+        """Columns one by one. What is read for a 0 is cut off: a Select becomes a branch."""
+        body = self._body
+        bits = body.held(self._word(i) >> column)
+        for c in range(OCTET):
+            one = (bits >> c) & body.i32(1)
+            value = scalars.float_of(scalars.bits(stream[at[0]]) & -one)
+            body.store(self.out, value, i, column + c)
+            body.store(at, at[0] + one, 0)
 
     def _row_of_vectors(self, stream: Any, at: Any, i: Any) -> None:
         body, lanes = self._body, self._body.isa.lanes

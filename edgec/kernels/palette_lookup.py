@@ -11,6 +11,7 @@ from edgec.kernels.element_types import from_storage
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.panel_elements import number_at
 from edgec.kernels.panels import STORAGE, LutPanels
+from edgec.kernels.scalars import bits, float_of
 from edgec.kernels.tiles import PANEL
 from edgec.kernels.vectors import load, spread
 
@@ -121,18 +122,8 @@ def look_up(body: Body, out: Any, depth: Any, dtype: str) -> None:
     table = body.buffer("table")
     with body.loop(0, depth) as i:
         for c in range(PANEL):
-            found = table[as_code(out[i, c])]
-            body.store(out, as_number(_widened(found, dtype)), i, c)
-
-
-def as_code(value: Any) -> Any:
-    """The i32 that is kept in the bits of an f32."""
-    return T.reinterpret("int32", value)
-
-
-def as_number(code: Any) -> Any:
-    """An f32 whose bits keep an i32."""
-    return T.reinterpret("float32", code)
+            found = table[bits(out[i, c])]
+            body.store(out, float_of(_widened(found, dtype)), i, c)
 
 
 def _widened(value: Any, dtype: str) -> Any:
@@ -147,6 +138,6 @@ def entry(value: Any, dtype: str) -> Any:
     if dtype == "float32":
         return value
     if dtype == "int8":
-        return T.cast(as_code(value), "float32")
-    word = value if str(value.ty.dtype) == "uint16" else T.cast(as_code(value), "uint16")
+        return T.cast(bits(value), "float32")
+    word = value if str(value.ty.dtype) == "uint16" else T.cast(bits(value), "uint16")
     return from_storage(T.reinterpret(STORAGE[dtype], word), dtype)

@@ -11,7 +11,6 @@ from edgec.kernels.deferred import T, tir
 from edgec.kernels.palette_lookup import (
     HeldPalette,
     Permutation,
-    as_number,
     entry,
     look_up,
     permutation,
@@ -26,6 +25,7 @@ from edgec.kernels.panels import (
     field_widths,
 )
 from edgec.kernels.prefetch import LINE_BYTES, fetch
+from edgec.kernels.scalars import float_of
 from edgec.kernels.tiles import PANEL
 from edgec.kernels.vectors import load, store
 
@@ -116,7 +116,7 @@ class StoredPart:
         matrix, out = self.matrix, self.out
 
         def place(i: Any, c: Any) -> Any:
-            return as_number(matrix.index(spec, self._code(spec, i, c), self._at(i, c)))
+            return float_of(matrix.index(spec, self._code(spec, i, c), self._at(i, c)))
 
         def value(i: Any, c: Any) -> Any:
             return matrix.scaled(spec, entry(out[i, c], spec.dtype), self._at(i, c))
