@@ -16,7 +16,7 @@ from edgec.errors import UnsupportedError
 from edgec.ir import Program, Range
 from edgec.target import Artifact, Executable, Target, legalized
 from edgec.targets.native.files import write
-from edgec.targets.native.legal import encoding_verdict, op_verdict, with_constant_weights
+from edgec.targets.native.legal import encoding_verdict, op_verdict
 from edgec.targets.native.names import check_file_name, check_names
 from edgec.targets.native.outputs import check_outputs
 from edgec.targets.native.platforms import platforms
@@ -53,8 +53,7 @@ class Native(Target):
 
     def legalize(self, program: Program) -> Program:
         check_names(program.graphs.values())
-        program = with_constant_weights(self.narrowed(program))
-        return legalized(program, self.name, op_verdict, encoding_verdict)
+        return legalized(self.narrowed(program), self.name, op_verdict, encoding_verdict)
 
     def narrowed(self, program: Program) -> Program:
         """The program with the ranges that `max_sizes` leaves."""

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 from edgec import patterns
-from edgec.ir import DType, Op, Program, TensorType
+from edgec.ir import DType, Op, TensorType
 from edgec.ops.attention import Attention
 from edgec.ops.linear import Linear
 from edgec.ops.movement import Pad
 from edgec.ops.pool import AdaptiveAvgPool
 from edgec.ops.recurrent import Recurrent
 from edgec.ops.resize import Resize
-from edgec.passes.fold_constants import FoldConstants
 from edgec.target import NATIVE, Support, Verdict
 from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.lower import LOWERINGS
@@ -27,16 +26,6 @@ SINGLE = ("attention", "conv", "conv_transpose", "layer_norm", "rms_norm", "grou
 
 #: EDGEC_MAX_RANDOM_PARTS of runtime/include/edgec/block_table.h.
 MAX_RANDOM_PARTS = 8
-
-
-def with_constant_weights(program: Program) -> Program:
-    """The program with constants folded, where a convolution's weight is computed: its kernels read
-    packed constants. A program that was cleaned up has none that can be folded."""
-    nodes = [n for g in program.graphs.values() for n in g.nodes]
-    weights = [n.inputs[1] for n in nodes if n.op.name in ("conv", "conv_transpose")]
-    if all(w is None or w.startswith("@") for w in weights):
-        return program
-    return FoldConstants().apply(program.copy()).program
 
 
 def op_verdict(op: Op, types: Types) -> Verdict:
@@ -125,4 +114,4 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
 }
 
 
-__all__ = ["LIMITS", "encoding_verdict", "op_verdict", "with_constant_weights"]
+__all__ = ["LIMITS", "encoding_verdict", "op_verdict"]

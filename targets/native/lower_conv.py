@@ -1,10 +1,9 @@
-"""Convolutions with constant weights; what follows elementwise is part of the kernel."""
+"""Convolutions: products of packed weights; what follows elementwise is part of the kernel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgec.errors import UnsupportedError
 from edgec.ir import Constant, DType, Node, dims
 from edgec.ir.dims import Dim
 from edgec.ir.encoding import Dense
@@ -15,6 +14,7 @@ from edgec.kernels.panels import F32 as F32_PANELS
 from edgec.kernels.patches import Triple, Windows
 from edgec.ops.conv import Conv as ConvOp
 from edgec.ops.conv import ConvTranspose
+from edgec.targets.native.computed_panels import computed_panels, turned
 from edgec.targets.native.epilogues import Absorbed, absorb, as_channels
 from edgec.targets.native.lower_elementwise import cast
 from edgec.targets.native.lower_linear import as_f32, rounded
@@ -30,16 +30,12 @@ F32 = DType.F32
 def conv(w: Writer, node: Node) -> View:
     op = node.op
     assert isinstance(op, ConvOp)
-    weight = _weight(w, node)
     x = dense_as(w, given(w, node, 0), F32)
     if op.activations != "none":
         x = rounded(w, x, op)
     low = tuple(p for p, _ in op.padding)
-    kernel = tuple(int(d) for d in weight.type.shape[2:])
-    windows = Windows(
-        _three(kernel, 1), _three(op.stride, 1), _three(low, 0), _three(op.dilation, 1)
-    )
-    return _product(w, node, x, w.weights.panels(weight), windows, op.groups)
+    windows = Windows(_taps(w, node), _three(op.stride, 1), _three(low, 0), _three(op.dilation, 1))
+    return _product(w, node, x, _panels(w, node), windows, op.groups)
 
 
 @lowers("conv_transpose")
@@ -47,34 +43,44 @@ def conv_transpose(w: Writer, node: Node) -> View:
     """As a convolution over the output: which elements of x each of its places reads."""
     op = node.op
     assert isinstance(op, ConvTranspose)
-    weight = _weight(w, node)
-    turned = conv_transposed(weight.encoding, op.groups)
-    widened = ""
-    if turned is None:
-        widened = (
-            f"no {weight.encoding.kind} form of conv_transpose's weight; decoded at build time"
-        )
-        turned = conv_transposed(Dense(weight.encoding.decode()), op.groups)
-        assert turned is not None
-    layout = f"turned panels of {op.groups} groups" if op.groups != 1 else "turned panels"
-    form = w.weights.panels(Constant(weight.name, turned), layout, widened)
     x = dense_as(w, given(w, node, 0), F32)
-    kernel = tuple(int(d) for d in weight.type.shape[2:])
-    low, one = _three(op.padding, 0), 1
-    windows = Windows(
-        _three(kernel, one), _three(op.stride, one), low, _three(op.dilation, one), transposed=True
-    )
-    return _product(w, node, x, form, windows, op.groups)
+    steps, low = _three(op.stride, 1), _three(op.padding, 0)
+    windows = Windows(_taps(w, node), steps, low, _three(op.dilation, 1), transposed=True)
+    return _product(w, node, x, _turned_panels(w, node, op.groups), windows, op.groups)
 
 
-def _weight(w: Writer, node: Node) -> Constant:
-    """Raises UnsupportedError for a weight that is computed."""
+def _taps(w: Writer, node: Node) -> Triple:
+    """Sizes of the kernel, which are static."""
+    return _three([int(d) for d in w.graph.type(given(w, node, 1)).shape[2:]], 1)
+
+
+def _panels(w: Writer, node: Node) -> Packed:
+    """The weight [N, C / G, *K] of conv, packed at build time where it is a constant."""
+    constant = _constant(w, node)
+    if constant is None:
+        return computed_panels(w, dense_as(w, given(w, node, 1), F32))
+    return w.weights.panels(constant)
+
+
+def _turned_panels(w: Writer, node: Node, groups: int) -> Packed:
+    """The weight [C, N / G, *K] of conv_transpose as that of a conv, likewise."""
+    constant = _constant(w, node)
+    if constant is None:
+        return computed_panels(w, turned(w, dense_as(w, given(w, node, 1), F32), groups))
+    form, widened = conv_transposed(constant.encoding, groups), ""
+    if form is None:
+        kind = constant.encoding.kind
+        widened = f"no {kind} form of conv_transpose's weight; decoded at build time"
+        form = conv_transposed(Dense(constant.encoding.decode()), groups)
+        assert form is not None
+    layout = f"turned panels of {groups} groups" if groups != 1 else "turned panels"
+    return w.weights.panels(Constant(constant.name, form), layout, widened)
+
+
+def _constant(w: Writer, node: Node) -> Constant | None:
+    """The weight as a constant of f32, None for one that is computed."""
     constant = w.graph.constant(given(w, node, 1))
-    found = None if constant is None else as_f32(constant)
-    if found is None:
-        got = f"{node.op.name} with a computed weight %{node.inputs[1]} ({node.source})"
-        raise UnsupportedError("native", got, "weights that are constants")
-    return found
+    return None if constant is None else as_f32(constant)
 
 
 def _product(
