@@ -20,10 +20,10 @@ from edgec.targets.native.libraries import ModelCode
 from edgec.targets.native.lower import Lowered, lower_function
 from edgec.targets.native.machines import not_executed
 from edgec.targets.native.outputs import write_outputs
-from edgec.targets.native.plan import lives, plan
+from edgec.targets.native.plan import Memory, lives, plan
 from edgec.targets.native.platforms import platforms
 from edgec.targets.native.sizes import check_bounded, without_unbound
-from edgec.targets.native.source import Memory, model_source
+from edgec.targets.native.source import model_source
 from edgec.targets.native.statements import calls
 from edgec.targets.native.states import State, states_of
 from edgec.targets.native.tokens import write_tokens

@@ -15,10 +15,31 @@ from edgec.ir import Range
 from edgec.runtime.container import round_up
 from edgec.targets.native.sizes import greatest
 from edgec.targets.native.statements import Statement, storages
+from edgec.targets.native.tables import Table
 from edgec.targets.native.views import Storage
 
 #: Of one value: kernels count its elements in 32 bits.
 MOST_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the plan and the weights file decided.
+
+    arena          offset of each arena and state storage, bytes
+    weights        offset of each entry in the payload, bytes
+    tables         block tables of patterns
+    arena_bytes    whole arena
+    weights_bytes  size of the file
+    weights_hash   SHA-256 of its payload
+    """
+
+    arena: Mapping[Storage, int]
+    weights: Mapping[str, int]
+    tables: Sequence[Table]
+    arena_bytes: int
+    weights_bytes: int
+    weights_hash: bytes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgec.targets.native.source import float_literal
+from edgec.targets.native.function_source import float_literal
 
 NUMBERS = (0.0, -0.0, 1.0, 0.1, 1e-5, -2.5e38, 1e-300, 1e-40, 1e39, -math.inf, math.inf, 16777217.0)
 
