@@ -74,7 +74,7 @@ class MaskedPart:
         parts = (self.matrix.length + DEPTH - 1) // DEPTH
         position = body.registers((1,), "int32")
         body.store(position, body.buffer("starts")[self.panel * parts + self.part], 0)
-        if self.spec.values == F32 and body.isa.name == "x86_64_avx512":
+        if self.spec.values == F32 and _VECTORS.get(body.isa.name) is _expanded:  # reads no others
             self._spread(body.buffer("w"), position, 0, self.depth)
             return
         with body.loop(0, (self.depth + ROWS_TOGETHER - 1) // ROWS_TOGETHER) as group:
@@ -108,7 +108,7 @@ class MaskedPart:
             for i in range(OCTET):
                 found = _code_of_octet(body, values, octet, i)
                 self._keep((octet - first) * OCTET + i, scalars.float_of(found))
-        with body.loop(T.max(last * OCTET, first * OCTET), start + count) as i:
+        with body.loop(last * OCTET, start + count) as i:
             found = code_at(body, values.bits, lambda q: (i // q, i % q))
             self._keep(i - first * OCTET, scalars.float_of(found))
         return start - first * OCTET

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,9 @@ from tests.cases.encodings import encodings
 from tests.kernels.guarded import check, run
 
 SETS = host_sets()
+
+#: Code for this machine as it is for those whose instructions have no code of their own.
+PLAIN = replace(SETS[-1], name="plain", lanes=4)
 
 
 def affine(n, k, bits=8, group=0, zero=False, scale=torch.float32):
@@ -109,7 +114,7 @@ def test_any_encoding_decodes_bit_for_bit(weight, which):
 def test_long_rows_decode_bit_for_bit(form):
     torch.manual_seed(3)
     weight = FORMS[form]()
-    for isa in SETS:
+    for isa in (*SETS, PLAIN):
         assert same_bits(decoded(weight, isa), weight.decode())
 
 
