@@ -28,7 +28,7 @@ def fuzz(sources: Sequence[Path], corpus: Path, folder: Path, *options: str) -> 
     found = folder / "new"
     found.mkdir()
     limits = ("-timeout=10", "-rss_limit_mb=0", f"-malloc_limit_mb={LIMIT_MB}")
-    words = [program, f"-max_total_time={SECONDS}", *limits, *options, found, corpus]
+    words = [str(program), f"-max_total_time={SECONDS}", *limits, *options, str(found), str(corpus)]
     done = subprocess.run(
         words,
         cwd=folder,
