@@ -8,15 +8,17 @@ from typing import Any, ClassVar
 
 from edgec.ir import dims
 from edgec.ir.dims import Dim
-from edgec.kernels.body import Body
+from edgec.kernels.body import Body, element_bytes
 from edgec.kernels.deferred import T
-from edgec.kernels.epilogues import PLAIN, Finish, full_names, result_pointer
+from edgec.kernels.epilogues import PLAIN, Finish, full_names, result_dtype, result_pointer
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.panel_decoding import DECODED, SCRATCH, Decoder
 from edgec.kernels.panels import DEPTH, F32, Panels
 from edgec.kernels.patches import Block, Patches, Windows
+from edgec.kernels.prefetch import LINE_BYTES, fetch
 from edgec.kernels.products import Element, Product
+from edgec.kernels.staged_patches import StagedBlock, StagedPatches, bands_of, is_staged
 from edgec.kernels.steps import Epilogue
 from edgec.kernels.tiles import PANEL, Blocking
 from edgec.kernels.tuning import blocking_of
@@ -72,7 +74,13 @@ class Conv(Kernel):
         return dims.normal(sizes["batch"] * blocks * rows)
 
     def workspace_bytes(self, isa: InstructionSet) -> int:
-        return 4 * (_SUMS + DECODED + (0 if self.weight == F32 else SCRATCH))
+        staged = bands_of(self.windows).plane if is_staged(self.windows) else 0
+        scratch = 0 if self.weight == F32 else SCRATCH
+        return 4 * (_SUMS + DEPTH * self.width(isa) + scratch + staged)
+
+    def width(self, isa: InstructionSet) -> int:
+        """Elements of a row of patches: staged ones are stored over its end."""
+        return PANEL + isa.lanes if is_staged(self.windows) else PANEL
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         od, oh, ow = (body[s] for s in _PLACES)
@@ -121,6 +129,7 @@ class _Item:
         begin = body.held(self.image * body["c"] * area)
         block = self._patches(area).block(self.place)
         self._start()
+        self._fetch()
         with body.loop(0, (k + DEPTH - 1) // DEPTH) as part:
             depth = body.held(T.min(k - part * DEPTH, body.i32(DEPTH)))
             step = _Part(part, depth, k, inner * area)
@@ -130,7 +139,7 @@ class _Item:
                 self._add_all(block, step, begin)
         self._finish()
 
-    def _add_all(self, block: Block, part: _Part, begin: Any) -> None:
+    def _add_all(self, block: Block | StagedBlock, part: _Part, begin: Any) -> None:
         """Every panel of channels with the same patches."""
         body = self.body
         block.pack(begin, part.number * DEPTH, part.depth)
@@ -139,7 +148,7 @@ class _Item:
             rows = T.min(body["n"] - (self.first + q) * PANEL, body.i32(PANEL))
             self._add(left, q * PANEL, body.i32(0), body.held(rows), part.depth)
 
-    def _add_groups(self, block: Block, part: _Part, begin: Any, groups: Any) -> None:
+    def _add_groups(self, block: Block | StagedBlock, part: _Part, begin: Any, groups: Any) -> None:
         """The channels of each group that the one panel has, with the patches of its own."""
         body = self.body
         left = self._weights(self.first, part)
@@ -152,8 +161,19 @@ class _Item:
             rows = body.held(T.min((g + 1) * each, end) - top - low)
             self._add(left, low, low, rows, part.depth)
 
-    def _patches(self, area: Any) -> Patches:
+    @property
+    def _behind(self) -> int:
+        """Where the workspace goes on behind sums and patches."""
+        return _SUMS + DEPTH * self.conv.width(self.isa)
+
+    def _patches(self, area: Any) -> Patches | StagedPatches:
         body = self.body
+        if is_staged(self.conv.windows):
+            scratch = 0 if self.conv.weight == F32 else SCRATCH
+            out = body.workspace((1 << 24,), at=_SUMS)
+            staged = body.workspace((1 << 24,), at=self._behind + scratch)
+            width = self.conv.width(self.isa)
+            return StagedPatches(body, self.isa.lanes, self.conv.windows, out, width, staged)
         sides = (body["xd"], body["xh"], body["xw"])
         places = (body["od"], body["oh"], body["ow"])
         total = body.held(body["batch"] * body["c"] * area)
@@ -173,6 +193,15 @@ class _Item:
                 with body.vector(lanes) as lane:
                     body.store(sums, value, r, v + lane)
 
+    def _fetch(self) -> None:
+        """Ask for what is stored in the end: many short pieces, far from each other."""
+        body = self.body
+        y, top = body.buffer("y"), body.held(self.image * body["n"] + self.first * PANEL)
+        step = LINE_BYTES // element_bytes(result_dtype(self.conv.epilogue))
+        with body.loop(0, self._rows()) as r:
+            for c in range(0, PANEL, step):
+                fetch(y[(top + r) * self.places + self.place + c], write=True)
+
     def _rows(self) -> Any:
         """Channels of this item."""
         left = self.body["n"] - self.first * PANEL
@@ -184,8 +213,8 @@ class _Item:
         if conv.weight == F32:
             w, start = body.buffer("w"), body.held((panel * part.k + part.number * DEPTH) * PANEL)
             return lambda r, i: w[start + i * PANEL + r]
-        out = body.workspace((DEPTH, PANEL), at=_SUMS + DECODED)
-        half = body.workspace((DEPTH // 2, PANEL), at=_SUMS + 2 * DECODED)
+        out = body.workspace((DEPTH, PANEL), at=self._behind)
+        half = body.workspace((DEPTH // 2, PANEL), at=self._behind + DECODED)
         decoder = Decoder(body, self.isa.lanes, body["n"], part.k, out, half)
         decoder.part(conv.weight, panel, part.number, part.depth)
         return lambda r, i: out[i, r]
@@ -194,7 +223,7 @@ class _Item:
         """sums[at + r] += weights of row + r times the patches, for r < rows."""
         body = self.body
         sums = body.workspace((self.conv.together * PANEL, PANEL))
-        patches = body.workspace((DEPTH, PANEL), at=_SUMS)
+        patches = body.workspace((DEPTH, self.conv.width(self.isa)), at=_SUMS)
         blocking = self.conv.blocking or blocking_of(self.conv.family, self.isa)
         product = Product(
             body,

@@ -1,19 +1,21 @@
-"""Depthwise convolution: each channel by itself, with vectors along rows of the output, f32.
+"""Depthwise convolution: each channel by itself, with vectors along places of the output, f32.
 
-The rows of x that an output row reads are staged in the workspace with their padding, and for a
-stride s as s rows of every s-th element, so that all vectors are of neighbours.
+Bands of rows are staged in the workspace with their padding (`bands.py`), so that vectors run over
+the ends of rows and have no borders: few lanes are lost where planes are small.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from edgec.ir import dims
 from edgec.ir.dims import Dim
+from edgec.kernels.bands import Band, Bands, Columns, Stage, by_width, covered
 from edgec.kernels.body import Body
-from edgec.kernels.deferred import T, tir, tvm
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.epilogues import PLAIN, Finish, full_names, result_pointer
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
@@ -22,11 +24,20 @@ from edgec.kernels.steps import Epilogue
 from edgec.kernels.tiles import PANEL
 from edgec.kernels.vectors import load, store
 
-#: Outputs of a row that are computed from one staging of its input.
-_WIDE = 64
+#: Places of a row in a band.
+_WIDE = 128
 
-#: Room behind each staged row, which the last vector reads and nothing uses.
-_SLACK = 16
+#: f32 elements that are staged at a time, where a window needs no more: they stay in the L1 cache.
+_STAGED = 4096
+
+#: Vectors of sums that are computed together.
+_TOGETHER = 4
+
+#: Taps whose code is written out.
+_UNROLLED = 64
+
+#: Room behind sums that nothing uses.
+_BEHIND = 32
 
 
 @dataclass(frozen=True)
@@ -58,39 +69,51 @@ class Depthwise(Kernel):
         return dims.normal(sizes["batch"] * sizes["n"])
 
     @property
-    def reach(self) -> int:
-        """Elements of a staged row that one output reads, beyond its own place."""
-        return (self.windows.kernel[2] - 1) * self.windows.dilation[2] // self.windows.stride[2]
+    def bands(self) -> Bands:
+        phases = self.windows.kernel[0] * self.windows.stride[1] * self.windows.stride[2]
+        least = Bands(self.windows, 0)
+        row = (least.reach(1) + 1) * (_WIDE + least.reach(2))
+        return Bands(self.windows, max(_STAGED // phases, row))
 
     @property
-    def length(self) -> int:
-        """Elements of a staged row, of one phase of the stride."""
-        return _WIDE + self.reach + _SLACK
-
-    @property
-    def ring(self) -> int:
-        """Rows of x from the first to the last that an output row reads."""
-        return (self.windows.kernel[1] - 1) * self.windows.dilation[1] + 1
+    def room(self) -> int:
+        """f32 elements of the sums of a band."""
+        return self.bands.room + _BEHIND
 
     def workspace_bytes(self, isa: InstructionSet) -> int:
-        staged = self.windows.kernel[0] * self.ring * self.windows.stride[2] * self.length
-        return 4 * (_WIDE + _SLACK + staged)
+        return 4 * (2 * self.room + self.windows.kernel[0] * self.bands.plane)
+
+    def staged(self, body: Body) -> Any:
+        return body.workspace((1 << 24,), at=2 * self.room)
+
+    def stage(self, body: Body, isa: InstructionSet) -> Stage:
+        return Stage(body, self.bands, isa.lanes, self.staged(body))
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
-        with body.items() as item:
-            channel = body.held(item % body["n"])
-            image = body.held(item // body["n"])
-            source = body.held(channel // (body["n"] // body["c"]) + image * body["c"])
-            plane = body.held(source * body["xd"] * body["xh"] * body["xw"])
-            made = _Channel(self, body, isa, item, channel, plane)
-            blocks = (body["ow"] + _WIDE - 1) // _WIDE
-            with body.loop(0, body["od"]) as z, body.loop(0, blocks) as block:
-                first = body.held(block * _WIDE)
-                wide = body.held(T.min(body["ow"] - first, body.i32(_WIDE)))
-                with body.loop(0, body["oh"]) as y:
-                    made.stage(z, y, first, wide)
-                    made.sum(y, wide)
-                    made.finish(z, y, first, wide)
+        bands = self.bands
+        most = body.held(T.min(body["ow"], body.i32(_WIDE)))
+        pitch = body.held(most + bands.reach(2))
+        high = body.held(T.min(bands.room // pitch - bands.reach(1), body["oh"]))
+        count = body.held((body["oh"] + high - 1) // high)
+        blocks = body.held((body["ow"] + _WIDE - 1) // _WIDE)
+        each = body.held(body["n"] // body["c"])
+        with body.loop(0, blocks) as block:
+            first = body.held(block * _WIDE)
+            wide = body.held(T.min(body["ow"] - first, body.i32(_WIDE)))
+            columns = Columns.of(body, bands, first, wide, pitch)
+            with body.loop(0, count) as number:
+                y = body.held(number * high)
+                band = Band.of(body, bands, y, body.held(T.min(body["oh"] - y, high)), columns)
+                with body.loop(0, self.windows.kernel[0]) as depth:
+                    self.stage(body, isa).clear(body.held(depth * bands.plane))
+                with body.items() as item:
+                    image = body.held(item // body["n"])
+                    channel = body.held(item - image * body["n"])
+                    source = body.held(channel // each + image * body["c"])
+                    plane = body.held(source * body["xd"] * body["xh"] * body["xw"])
+                    made = _Channel(self, body, isa, band, item, channel, plane)
+                    with body.loop(0, body["od"]) as z:
+                        made.emit(z)
 
 
 @dataclass(frozen=True)
@@ -100,114 +123,125 @@ class _Channel:
     kernel: Depthwise
     body: Body
     isa: InstructionSet
+    band: Band
     item: Any
     channel: Any
     plane: Any
 
-    def _staged(self) -> Any:
-        return self.body.workspace((1 << 24,), at=_WIDE + _SLACK)
+    def emit(self, z: Any) -> None:
+        """The band of plane z of the output."""
+        self._stage(z)
+        self._sum()
+        self._pack()
+        self._finish(z)
 
-    def _row(self, depth: Any, line: Any) -> Any:
-        """Where staged line `line` (counted with the padding) of depth tap `depth` lies."""
-        kernel = self.kernel
-        ring = kernel.ring
-        slot = tir.truncmod(line, tir.const(ring, "int32")) + depth * ring
-        return slot * (kernel.windows.stride[2] * kernel.length)
-
-    def stage(self, z: Any, y: Any, first: Any, wide: Any) -> None:
-        """The rows that output row (z, y) reads and the one before it did not."""
-        body, windows = self.body, self.kernel.windows
-        ring, step = self.kernel.ring, windows.stride[1]
-        fresh = T.if_then_else(tir.EQ(y, 0), body.i32(ring), body.i32(min(ring, step)))
-        fresh = body.held(fresh)
-        with body.loop(0, windows.kernel[0]) as depth, body.loop(0, fresh) as i:
-            line = body.held(y * step + ring - fresh + i)
-            iz = body.held(z * windows.stride[0] - windows.low[0] + depth * windows.dilation[0])
-            iy = body.held(line - windows.low[1])
-            sides = (iz >= 0, iz < body["xd"], iy >= 0, iy < body["xh"])
-            start = body.held(self.plane + (iz * body["xh"] + iy) * body["xw"])
-            self._stage_row(body.held(self._row(depth, line)), start, tir.all(*sides), first, wide)
-
-    def _stage_row(self, at: Any, start: Any, inside: Any, first: Any, wide: Any) -> None:
-        """staged[at + phase * length + j] = x[start + begin + j s + phase], 0 beside the row."""
-        body, stride = self.body, self.kernel.windows.stride[2]
-        begin = body.held(first * stride - self.kernel.windows.low[2])
-        length = body.held(wide + self.kernel.reach)
-        limit = tir.const(stride, "int32")
-        low = T.max(body.i32(0), tir.truncdiv(stride - 1 - begin, limit))
-        low = body.held(T.min(low, length))
-        high = tir.truncdiv(T.max(body["xw"] - begin, body.i32(0)), limit)
-        high = body.held(T.max(T.min(high, length), low))
-        high = body.held(T.if_then_else(inside, high, low))
-        done = low
-        widths = (self.isa.lanes, 4) if self.isa.lanes > 4 else (self.isa.lanes,)
-        for width in widths if stride <= 2 else ():
-            count = body.held((high - done) // width)
-            with body.loop(0, count) as v:
-                self._copy(at, start + begin, body.held(done + v * width), width)
-            done = body.held(done + count * width)
-        for begins, ends in ((body.i32(0), low), (done, length)):
-            with body.loop(begins, ends) as j:
-                self._scalars(at, start, begin, j, inside)
-
-    def _copy(self, at: Any, start: Any, j: Any, width: int) -> None:
-        """`width` places of a row from j on, all of them inside of x."""
-        x, staged, stride = self.body.buffer("x"), self._staged(), self.kernel.windows.stride[2]
-        if stride == 1:
-            store(staged, load(x, start + j, width), at + j, width)
+    def _stage(self, z: Any) -> None:
+        body, kernel = self.body, self.kernel
+        windows, stage = kernel.windows, self.kernel.stage(body, self.isa)
+        if windows.kernel[0] == 1 and windows.low[0] == 0:
+            start = self.plane + z * windows.stride[0] * body["xh"] * body["xw"]
+            stage.plane(body.i32(0), body.held(start), self.band)
             return
-        pair = [load(x, start + 2 * j, width), load(x, start + 2 * j + width, width)]
-        for phase in range(2):
-            lanes = [2 * i + phase for i in range(width)]
-            phased = at + phase * self.kernel.length + j
-            store(staged, tvm.tirx.Shuffle(pair, lanes), phased, width)
+        with body.loop(0, windows.kernel[0]) as depth:
+            iz = body.held(z * windows.stride[0] - windows.low[0] + depth * windows.dilation[0])
+            at = body.held(depth * kernel.bands.plane)
+            with T.If(tir.all(iz >= 0, iz < body["xd"])):
+                with T.Then():
+                    start = body.held(self.plane + iz * body["xh"] * body["xw"])
+                    stage.plane(at, start, self.band)
+                with T.Else():
+                    stage.clear(at)
 
-    def _scalars(self, at: Any, start: Any, begin: Any, j: Any, inside: Any) -> None:
-        body, x, staged = self.body, self.body.buffer("x"), self._staged()
-        stride = self.kernel.windows.stride[2]
-        for phase in range(stride):
-            ix = body.held(begin + j * stride + phase)
-            valid = tir.all(inside, ix >= 0, ix < body["xw"])
-            value = T.if_then_else(valid, x[start + ix], body.f32(0))
-            body.store(staged, value, at + phase * self.kernel.length + j)
+    def _sum(self) -> None:
+        """The sums of all places, bias included, as far apart as places are staged."""
+        body, lanes = self.body, self.isa.lanes
+        pitch = self.band.columns.pitch
+        places = self.band.rows * pitch - self.kernel.bands.reach(2)
+        count = body.held((places + lanes - 1) // lanes)
+        groups = body.held(count // _TOGETHER)
+        with body.loop(0, groups) as g:
+            self._vectors(g * (_TOGETHER * lanes), _TOGETHER, pitch)
+        with body.loop(0, count - groups * _TOGETHER) as v:
+            self._vectors((groups * _TOGETHER + v) * lanes, 1, pitch)
 
-    def sum(self, y: Any, wide: Any) -> None:
-        """The sums of one row, bias included, in front of the workspace."""
-        body, windows, lanes = self.body, self.kernel.windows, self.isa.lanes
-        kd, kh, kw = windows.kernel
-        staged, sums = self._staged(), body.workspace((_WIDE + _SLACK,))
-        w, panel = body.buffer("w"), self.channel // PANEL * windows.taps
-        taps = body.held(panel * PANEL + self.channel % PANEL)
-        bias = body.buffer("bias")[self.channel] if self.kernel.bias else body.f32(0)
-        with body.loop(0, (wide + lanes - 1) // lanes) as v:
-            total = body.registers((lanes,))
+    def _vectors(self, at: Any, count: int, pitch: Any) -> None:
+        """`count` vectors of sums; those of one alone are added up in several chains."""
+        body, lanes, taps = self.body, self.isa.lanes, self.kernel.windows.taps
+        kd, kh, kw = self.kernel.windows.kernel
+        chains = _TOGETHER // count if taps <= _UNROLLED else 1
+        total = body.registers((chains * count * lanes,))
+        for v in range(chains * count):
             with body.vector(lanes) as lane:
-                body.store(total, bias, lane)
-            with body.loop(0, kd) as depth, body.loop(0, kh) as i:
-                line = y * windows.stride[1] + i * windows.dilation[1]
-                row = body.held(self._row(depth, line) + v * lanes)
-                tap = body.held(taps + (depth * kh + i) * (kw * PANEL))
-                with body.unroll(kw) if kw <= 16 else body.loop(0, kw) as t:
-                    away = t * windows.dilation[2]
-                    stride = tir.const(windows.stride[2], "int32")
-                    phase = tir.truncmod(away, stride) * self.kernel.length
-                    place = phase + tir.truncdiv(away, stride)
-                    with body.vector(lanes) as lane:
-                        term = w[tap + t * PANEL] * staged[row + place + lane]
-                        body.store(total, total[lane] + term, lane)
+                start = self._bias() if v < count else body.f32(0)
+                body.store(total, start, v * lanes + lane)
+        if taps <= _UNROLLED:
+            for t, tap in enumerate(itertools.product(range(kd), range(kh), range(kw))):
+                self._add(total, t % chains * count, at, count, tap, pitch)
+        else:
+            with body.loop(0, kd) as depth, body.loop(0, kh) as i, body.loop(0, kw) as j:
+                self._add(total, 0, at, count, (depth, i, j), pitch)
+        for v in range(count):
             with body.vector(lanes) as lane:
-                body.store(sums, total[lane], v * lanes + lane)
+                each = [total[(c * count + v) * lanes + lane] for c in range(chains)]
+                body.store(self._sums(), sum(each[1:], each[0]), at + v * lanes + lane)
 
-    def finish(self, z: Any, y: Any, first: Any, wide: Any) -> None:
-        """y from the sums."""
+    def _add(
+        self, total: Any, to: int, at: Any, count: int, tap: tuple[Any, Any, Any], pitch: Any
+    ) -> None:
+        """The term of one tap, to vectors `to` of the sums."""
+        body, lanes, bands = self.body, self.isa.lanes, self.kernel.bands
+        _, kh, kw = self.kernel.windows.kernel
+        panel = self.channel // PANEL * (self.kernel.windows.taps * PANEL) + self.channel % PANEL
+        number = (tap[0] * kh + tap[1]) * kw + tap[2]
+        weight = body.let(body.buffer("w")[panel + number * PANEL])
+        place = tap[0] * bands.plane + bands.away(tap[1:], pitch) + at
+        staged = self.kernel.staged(body)
+        for v in range(count):
+            with body.vector(lanes) as lane:
+                term = weight * staged[place + v * lanes + lane]
+                old = total[(to + v) * lanes + lane]
+                body.store(total, old + term, (to + v) * lanes + lane)
+
+    def _bias(self) -> Any:
+        return self.body.buffer("bias")[self.channel] if self.kernel.bias else self.body.f32(0)
+
+    def _sums(self) -> Any:
+        return self.body.workspace((self.kernel.room,))
+
+    def _packed(self) -> Any:
+        return self.body.workspace((self.kernel.room,), at=self.kernel.room)
+
+    def _pack(self) -> None:
+        """Row behind row, as y has them."""
+        rows, columns = self.band.rows, self.band.columns
+        body, sums, packed = self.body, self._sums(), self._packed()
+
+        def lines(vector: int) -> None:
+            with body.loop(0, rows) as row:
+                source, to = body.held(row * columns.pitch), body.held(row * columns.wide)
+
+                def copy(j: Any, width: int) -> None:
+                    store(packed, load(sums, source + j, width), to + j, width)
+
+                covered(body, columns.wide, vector, self.isa.lanes, copy)
+
+        by_width(body, columns.wide, self.isa.lanes, lines)
+
+    def _finish(self, z: Any) -> None:
+        """y from the sums: at once where whole rows are there, else row by row."""
+        rows, columns = self.band.rows, self.band.columns
         body, epilogue = self.body, self.kernel.epilogue
         places = body.held(body["od"] * body["oh"] * body["ow"])
         strides = dict.fromkeys((*full_names(epilogue), "y"), places)
         finish = Finish.of(body, epilogue, strides)
-        sums = body.workspace((_WIDE + _SLACK,))
-        place = body.held((z * body["oh"] + y) * body["ow"] + first)
+        packed, whole = self._packed(), tir.EQ(columns.wide, body["ow"])
+        turns = body.held(T.if_then_else(whole, body.i32(1), rows))
+        length = body.held(T.if_then_else(whole, rows * columns.wide, columns.wide))
+        with body.loop(0, turns) as turn:
+            line = (z * body["oh"] + self.band.y + turn) * body["ow"]
+            place, source = body.held(line + columns.first), body.held(turn * columns.wide)
 
-        def step(i: Any) -> None:
-            finish.element(sums[i], self.item, place + i, self.channel)
+            def step(i: Any) -> None:
+                finish.element(packed[source + i], self.item, place + i, self.channel)
 
-        finish.rows(wide, self.isa.lanes, step)
+            finish.rows(length, self.isa.lanes, step)

@@ -21,12 +21,12 @@ LINE_BYTES = 64
 #: f32 elements of it.
 LINE = LINE_BYTES // 4
 
-_READ, _TO_L2, _DATA = 0, 2, 1  # arguments of llvm.prefetch
+_TO_L2, _DATA = 2, 1  # arguments of llvm.prefetch
 
 
-def fetch(element: Any) -> None:
+def fetch(element: Any, write: bool = False) -> None:
     """Ask for the cache line of an element of a buffer, which need not exist."""
-    hints = (T.int32(hint) for hint in (_READ, _TO_L2, _DATA))
+    hints = (T.int32(hint) for hint in (int(write), _TO_L2, _DATA))
     T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", T.address_of(element), *hints))
 
 
