@@ -9,16 +9,16 @@ from edgec.ir.dims import Dim
 from edgec.ir.encoding import Dense
 from edgec.kernels.conv import Conv
 from edgec.kernels.depthwise import Depthwise
-from edgec.kernels.panel_packing import conv_transposed
 from edgec.kernels.panels import F32 as F32_PANELS
 from edgec.kernels.patches import Triple, Windows
+from edgec.kernels.weight_matrices import conv_transposed
 from edgec.ops.conv import Conv as ConvOp
 from edgec.ops.conv import ConvTranspose
 from edgec.targets.native.computed_panels import computed_panels, turned
 from edgec.targets.native.epilogues import Absorbed, absorb, as_channels
-from edgec.targets.native.lower_elementwise import cast
+from edgec.targets.native.lower_elementwise import cast, dense_as
 from edgec.targets.native.lower_linear import as_f32, rounded
-from edgec.targets.native.lowering import dense_as, given, lowers, operand
+from edgec.targets.native.lowering import given, lowers, operand
 from edgec.targets.native.views import View
 from edgec.targets.native.weights import Packed
 from edgec.targets.native.writer import Writer
@@ -30,7 +30,7 @@ F32 = DType.F32
 def conv(w: Writer, node: Node) -> View:
     op = node.op
     assert isinstance(op, ConvOp)
-    x = dense_as(w, given(w, node, 0), F32)
+    x = dense_as(w, given(node, 0), F32)
     if op.activations != "none":
         x = rounded(w, x, op)
     low = tuple(p for p, _ in op.padding)
@@ -43,7 +43,7 @@ def conv_transpose(w: Writer, node: Node) -> View:
     """As a convolution over the output: which elements of x each of its places reads."""
     op = node.op
     assert isinstance(op, ConvTranspose)
-    x = dense_as(w, given(w, node, 0), F32)
+    x = dense_as(w, given(node, 0), F32)
     steps, low = _three(op.stride, 1), _three(op.padding, 0)
     windows = Windows(_taps(w, node), steps, low, _three(op.dilation, 1), transposed=True)
     return _product(w, node, x, _turned_panels(w, node, op.groups), windows, op.groups)
@@ -51,14 +51,14 @@ def conv_transpose(w: Writer, node: Node) -> View:
 
 def _taps(w: Writer, node: Node) -> Triple:
     """Sizes of the kernel, which are static."""
-    return _three([int(d) for d in w.graph.type(given(w, node, 1)).shape[2:]], 1)
+    return _three([int(d) for d in w.graph.type(given(node, 1)).shape[2:]], 1)
 
 
 def _panels(w: Writer, node: Node) -> Packed:
     """The weight [N, C / G, *K] of conv, packed at build time where it is a constant."""
     constant = _constant(w, node)
     if constant is None:
-        return computed_panels(w, dense_as(w, given(w, node, 1), F32))
+        return computed_panels(w, dense_as(w, given(node, 1), F32))
     return w.weights.panels(constant)
 
 
@@ -66,7 +66,7 @@ def _turned_panels(w: Writer, node: Node, groups: int) -> Packed:
     """The weight [C, N / G, *K] of conv_transpose as that of a conv, likewise."""
     constant = _constant(w, node)
     if constant is None:
-        return computed_panels(w, turned(w, dense_as(w, given(w, node, 1), F32), groups))
+        return computed_panels(w, turned(w, dense_as(w, given(node, 1), F32), groups))
     form, widened = conv_transposed(constant.encoding, groups), ""
     if form is None:
         kind = constant.encoding.kind
@@ -79,7 +79,7 @@ def _turned_panels(w: Writer, node: Node, groups: int) -> Packed:
 
 def _constant(w: Writer, node: Node) -> Constant | None:
     """The weight as a constant of f32, None for one that is computed."""
-    constant = w.graph.constant(given(w, node, 1))
+    constant = w.graph.constant(given(node, 1))
     return None if constant is None else as_f32(constant)
 
 
@@ -92,7 +92,7 @@ def _product(
     groups: int,
 ) -> View:
     """The call, and its result in the node's own type."""
-    out, bias = node.output.type, operand(w, node, 2)
+    out, bias = node.output.type, operand(node, 2)
     biases = [dense_as(w, bias, F32)] if bias is not None else []
     taken = absorb(w, node, as_channels) if out.dtype is F32 else Absorbed(node)
     spec, packed = weight

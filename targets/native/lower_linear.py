@@ -11,11 +11,11 @@ from edgec.ir.encoding import Dense
 from edgec.kernels.activation_rounding import ActivationRange, RoundActivations
 from edgec.kernels.linear import Linear
 from edgec.kernels.matmul import Matmul, PlainMatmul
-from edgec.kernels.panel_packing import transposed
+from edgec.kernels.weight_matrices import transposed
 from edgec.ops.linear import Linear as LinearOp
 from edgec.targets.native.epilogues import Absorbed, absorb, rows_of
-from edgec.targets.native.lower_elementwise import cast, sum_of
-from edgec.targets.native.lowering import dense_as, given, lowers, operand
+from edgec.targets.native.lower_elementwise import cast, dense_as, sum_of
+from edgec.targets.native.lowering import given, lowers, operand
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
 
@@ -27,27 +27,27 @@ HALF = (DType.F16, DType.BF16)
 def linear(w: Writer, node: Node) -> View:
     """A packed product where the weight is a constant, else a matmul."""
     assert isinstance(node.op, LinearOp)
-    weight = w.graph.constant(given(w, node, 1))
+    weight = w.graph.constant(given(node, 1))
     if weight is not None and (packable := as_f32(weight)) is not None:
-        return _packed(w, node, packable, operand(w, node, 2), node.op)
-    x = w.view(given(w, node, 0))
+        return _packed(w, node, packable, operand(node, 2), node.op)
+    x = w.view(given(node, 0))
     if node.op.activations != "none":
         x = _rounded_rows(w, x, node.op)
-    y = matmul_of(w, node, x, w.view(given(w, node, 1)).permuted((1, 0)))
-    bias = operand(w, node, 2)
+    y = matmul_of(w, node, x, w.view(given(node, 1)).permuted((1, 0)))
+    bias = operand(node, 2)
     return y if bias is None else sum_of(w, y, w.dense(bias))
 
 
 @lowers("matmul")
 def matmul(w: Writer, node: Node) -> View:
     """A constant matrix on the right is packed like the weight of a linear."""
-    right = w.graph.constant(given(w, node, 1))
+    right = w.graph.constant(given(node, 1))
     if right is not None and right.type.rank == 2 and right.type.dtype is F32:
         turned = transposed(right.encoding)
         if turned is not None:
             form = Constant(right.name, turned)
             return _packed(w, node, form, None, LinearOp(), "transposed panels")
-    return matmul_of(w, node, w.view(given(w, node, 0)), w.view(given(w, node, 1)))
+    return matmul_of(w, node, w.view(given(node, 0)), w.view(given(node, 1)))
 
 
 def as_f32(constant: Constant) -> Constant | None:
@@ -67,7 +67,7 @@ def _packed(
     layout: str = "panels",
 ) -> View:
     """One call of Linear, with what follows elementwise."""
-    x, out = f32_rows(w, given(w, node, 0)), node.output.type
+    x, out = f32_rows(w, given(node, 0)), node.output.type
     if op.activations != "none":
         x = rounded(w, x, op)
     spec, packed = w.weights.panels(weight, layout)

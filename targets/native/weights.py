@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgec.ir import Constant, DType, TensorType
-from edgec.kernels.panel_packing import pack, stored
+from edgec.kernels.panel_layouts import stored
+from edgec.kernels.panel_packing import pack
 from edgec.kernels.panels import Panels
 from edgec.patterns import Pattern
 from edgec.runtime.container import Entry

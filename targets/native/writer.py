@@ -10,7 +10,7 @@ from edgec.ir.dims import Dim
 from edgec.kernels import Kernel, Pointer
 from edgec.kernels.copy import Copy
 from edgec.kernels.decode import Decode
-from edgec.kernels.panel_packing import matrix_shape
+from edgec.kernels.weight_matrices import matrix_shape
 from edgec.patterns import Pattern
 from edgec.targets.native.sizes import greatest
 from edgec.targets.native.statements import Call, Comment, CopyState, Place, Statement

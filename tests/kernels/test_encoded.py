@@ -16,7 +16,8 @@ from edgec.kernels.activation_rounding import ActivationRange, RoundActivations
 from edgec.kernels.calling import host_sets
 from edgec.kernels.decode import Decode, DecodeRows
 from edgec.kernels.linear import Linear
-from edgec.kernels.panel_packing import matrix_shape, pack, transposed
+from edgec.kernels.panel_packing import pack
+from edgec.kernels.weight_matrices import matrix_shape, transposed
 from edgec.ops.activation_quantization import quantized
 from edgec.ops.linear import Linear as LinearOp
 from tests.cases.encodings import encodings

@@ -9,7 +9,8 @@ import torch
 
 from edgec.interpreter import Interpreter
 from edgec.ir import Builder, Constant, Dense, DType, Encoding, Program, TensorType
-from edgec.kernels.panel_packing import Arrays, pack
+from edgec.kernels.panel_layouts import Arrays
+from edgec.kernels.panel_packing import pack
 from edgec.kernels.panels import Panels
 from edgec.targets.native import Native, weights
 from edgec.targets.native.lower import lower_function
