@@ -30,7 +30,7 @@ FEW_QUERIES = 4
 def attention(w: Writer, node: Node) -> View:
     op = node.op
     assert isinstance(op, Attention)
-    q, k, v = (_by_position(w, given(w, node, i)) for i in range(3))
+    q, k, v = (_by_position(w, given(node, i)) for i in range(3))
     out = node.output.type
     to = _result(w, out.with_dtype(F32), node.output.name)
     head_dim, value_dim = int(q.shape[3]), int(v.shape[3])
@@ -93,7 +93,7 @@ def _mask(
     w: Writer, node: Node, scores: tuple[Dim, ...]
 ) -> tuple[list[View], MaskType, dict[str, Dim | float]]:
     """The mask with a stride for each axis of the scores."""
-    name = operand(w, node, 3)
+    name = operand(node, 3)
     if name is None:
         return [], "", {}
     view = w.view(name)

@@ -12,7 +12,7 @@ from edgec.kernels.steps import Step
 from edgec.ops.creation import Full
 from edgec.ops.elementwise import Add, Cast
 from edgec.ops.movement import same_shapes
-from edgec.targets.native.lowering import lowers
+from edgec.targets.native.lowering import lowers, result
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
 
@@ -51,7 +51,7 @@ def elementwise(w: Writer, node: Node) -> View:
     """The node with all it can take in: producers that nobody else reads, of the same shape."""
     chain = Chain()
     _gather(w, node, chain)
-    to = w.temporary(node.output.type, node.output.name)
+    to = result(w, node)
     _emit(w, chain, to)
     return to
 
@@ -135,6 +135,12 @@ def cast(w: Writer, view: View, dtype: DType) -> View:
     to = w.temporary(view.type.with_dtype(dtype), view.storage.name)
     run(w, [view], (Step(Cast(dtype), (0,), TVM_TYPES[dtype]),), to)
     return to
+
+
+def dense_as(w: Writer, name: str, dtype: DType) -> View:
+    """An operand, row-major, in an element type that holds all its values."""
+    view = w.dense(name)
+    return view if view.type.dtype is dtype else cast(w, view, dtype)
 
 
 def _broadcastable(w: Writer, name: str, shape: Shape) -> View:

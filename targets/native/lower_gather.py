@@ -22,10 +22,10 @@ def gather(w: Writer, node: Node) -> View:
     if constant is not None:
         return _decoded_rows(w, node, constant)
     op: Any = node.op
-    x, to = w.dense(given(w, node, 0)), result(w, node)
+    x, to = w.dense(given(node, 0)), result(w, node)
     sizes = around(x.shape, op.axis)
     rows = sizes.pop("n")
-    ids = _indices(w, given(w, node, 1), rows)
+    ids = _indices(w, given(node, 1), rows)
     count = dims.product(ids.shape)
     w.call(_kernel(Gather, x, ids), [x, ids, to], **sizes, rows=rows, count=count)
     return to
@@ -35,9 +35,9 @@ def gather(w: Writer, node: Node) -> View:
 def take_along(w: Writer, node: Node) -> View:
     """x is cut to the axes of the indices first."""
     op: Any = node.op
-    x = w.view(given(w, node, 0))
+    x = w.view(given(node, 0))
     axis = op.axis % x.type.rank
-    ids = _indices(w, given(w, node, 1), x.shape[axis])
+    ids = _indices(w, given(node, 1), x.shape[axis])
     for other in range(x.type.rank):
         if other != axis:
             x = x.part(other, 0, ids.shape[other])
@@ -51,7 +51,7 @@ def take_along(w: Writer, node: Node) -> View:
 @lowers("gather_nd")
 def gather_nd(w: Writer, node: Node) -> View:
     """Indices that broadcast are expanded first."""
-    x, to = w.dense(given(w, node, 0)), result(w, node)
+    x, to = w.dense(given(node, 0)), result(w, node)
     names = [n for n in node.inputs[1:] if n is not None]
     shape = node.output.type.shape[: node.output.type.rank - (x.type.rank - len(names))]
     wide = any(w.graph.type(n).dtype is DType.I64 for n in names)
@@ -86,7 +86,7 @@ def _indices(w: Writer, name: str, high: dims.Dim, dtype: DType | None = None) -
 def _packed_table(w: Writer, node: Node) -> Constant | None:
     """The table, where its rows are taken from a packed form: encoded, or packed for a product."""
     op: Any = node.op
-    constant = w.graph.constant(given(w, node, 0))
+    constant = w.graph.constant(given(node, 0))
     if constant is None or constant.type.rank < 2 or constant.type.dtype is not DType.F32:
         return None
     if op.axis % constant.type.rank != 0:
@@ -97,7 +97,7 @@ def _packed_table(w: Writer, node: Node) -> Constant | None:
 
 def _decoded_rows(w: Writer, node: Node, constant: Constant) -> View:
     """Rows of a packed constant, decoded one by one."""
-    ids, to = _indices(w, given(w, node, 1), constant.type.shape[0]), result(w, node)
+    ids, to = _indices(w, given(node, 1), constant.type.shape[0]), result(w, node)
     spec, packed = w.weights.panels(constant)
     k = dims.product(constant.type.shape[1:])
     kernel = DecodeRows(spec, TVM_TYPES[ids.type.dtype])

@@ -16,7 +16,7 @@ from edgec.targets.native.writer import TVM_TYPES, Writer
 
 @lowers("reshape")
 def reshape(w: Writer, node: Node) -> View:
-    op, name = node.op, given(w, node, 0)
+    op, name = node.op, given(node, 0)
     assert isinstance(op, Reshape)
     shape = node.output.type.shape
     view = w.view(name).reshaped(shape) or w.dense(name).reshaped(shape)
@@ -27,18 +27,18 @@ def reshape(w: Writer, node: Node) -> View:
 @lowers("permute")
 def permute(w: Writer, node: Node) -> View:
     assert isinstance(node.op, Permute)
-    return w.view(given(w, node, 0)).permuted(node.op.order)
+    return w.view(given(node, 0)).permuted(node.op.order)
 
 
 @lowers("expand")
 def expand(w: Writer, node: Node) -> View:
     assert isinstance(node.op, Expand)
-    return w.view(given(w, node, 0)).expanded(node.output.type.shape)
+    return w.view(given(node, 0)).expanded(node.output.type.shape)
 
 
 @lowers("slice")
 def slice_(w: Writer, node: Node) -> View:
-    op, view = node.op, w.view(given(w, node, 0))
+    op, view = node.op, w.view(given(node, 0))
     assert isinstance(op, Slice)
     axis = op.axis % view.type.rank
     return view.part(axis, op.start, node.output.type.shape[axis], op.step)
@@ -47,7 +47,7 @@ def slice_(w: Writer, node: Node) -> View:
 @lowers("flip")
 def flip(w: Writer, node: Node) -> View:
     assert isinstance(node.op, Flip)
-    view = w.view(given(w, node, 0))
+    view = w.view(given(node, 0))
     for axis in node.op.axes:
         view = view.flipped(axis % view.type.rank)
     return view
@@ -89,10 +89,10 @@ def _appended(w: Writer, node: Node, axis: int) -> View | None:
 def scatter_slice(w: Writer, node: Node) -> View:
     op = node.op
     assert isinstance(op, ScatterSlice)
-    x, y = w.view(given(w, node, 0)), w.view(given(w, node, 1))
+    x, y = w.view(given(node, 0)), w.view(given(node, 1))
     axis = op.axis % x.type.rank
     apart = x.storage is not y.storage
-    if given(w, node, 0) in w.states and apart and w.is_overwritable(x, node):
+    if given(node, 0) in w.states and apart and w.is_overwritable(x, node):
         to = x  # the old state is not wanted any more
     else:
         to = result(w, node)
@@ -104,7 +104,7 @@ def scatter_slice(w: Writer, node: Node) -> View:
 @lowers("pad")
 def pad(w: Writer, node: Node) -> View:
     """The constant around x; reflect and edge are decomposed (legal.py)."""
-    op, view, to = node.op, w.view(given(w, node, 0)), result(w, node)
+    op, view, to = node.op, w.view(given(node, 0)), result(w, node)
     assert isinstance(op, Pad)
     if any(p != 0 for pair in op.pads for p in pair):
         fill(w, to, op.value)

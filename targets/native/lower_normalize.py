@@ -16,7 +16,7 @@ from edgec.targets.native.writer import TVM_TYPES, Writer
 @lowers("softmax", "log_softmax")
 def softmax(w: Writer, node: Node) -> View:
     op: Any = node.op
-    x, to = w.dense(given(w, node, 0)), result(w, node)
+    x, to = w.dense(given(node, 0)), result(w, node)
     sizes = around(x.shape, op.axis)
     log, across = op.name == "log_softmax", sizes["inner"] != 1
     w.call(Softmax(log=log, dtype=TVM_TYPES[x.type.dtype], across=across), [x, to], **sizes)
@@ -26,7 +26,7 @@ def softmax(w: Writer, node: Node) -> View:
 @lowers("layer_norm")
 def layer_norm(w: Writer, node: Node) -> View:
     op: Any = node.op
-    x, to = w.dense(given(w, node, 0)), result(w, node)
+    x, to = w.dense(given(node, 0)), result(w, node)
     weight, bias = _optional(w, node, 1), _optional(w, node, 2)
     split = x.type.rank - op.axes_count
     kernel = LayerNorm(TVM_TYPES[x.type.dtype], weight=bool(weight), bias=bool(bias))
@@ -38,7 +38,7 @@ def layer_norm(w: Writer, node: Node) -> View:
 @lowers("rms_norm")
 def rms_norm(w: Writer, node: Node) -> View:
     op: Any = node.op
-    x, to, weight = w.dense(given(w, node, 0)), result(w, node), _optional(w, node, 1)
+    x, to, weight = w.dense(given(node, 0)), result(w, node), _optional(w, node, 1)
     sizes = around(x.shape, op.axis)
     dtype, across = TVM_TYPES[x.type.dtype], sizes["inner"] != 1
     kernel = RmsNorm(dtype, weight=bool(weight), across=across)
@@ -49,7 +49,7 @@ def rms_norm(w: Writer, node: Node) -> View:
 @lowers("group_norm")
 def group_norm(w: Writer, node: Node) -> View:
     op: Any = node.op
-    x, to = w.dense(given(w, node, 0)), result(w, node)
+    x, to = w.dense(given(node, 0)), result(w, node)
     weight, bias = _optional(w, node, 1), _optional(w, node, 2)
     kernel = GroupNorm(TVM_TYPES[x.type.dtype], weight=bool(weight), bias=bool(bias))
     batch, channels, *space = x.shape
@@ -67,5 +67,5 @@ def group_norm(w: Writer, node: Node) -> View:
 
 def _optional(w: Writer, node: Node, position: int) -> list[View]:
     """An operand that may be missing."""
-    name = operand(w, node, position)
+    name = operand(node, position)
     return [] if name is None else [w.dense(name)]

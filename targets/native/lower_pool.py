@@ -19,7 +19,7 @@ from edgec.targets.native.writer import TVM_TYPES, Writer
 def pool(w: Writer, node: Node) -> View:
     op = node.op
     assert isinstance(op, MaxPool | AvgPool)
-    x, to = w.dense(given(w, node, 0)), result(w, node)
+    x, to = w.dense(given(node, 0)), result(w, node)
     low, high = zip(*op.padding, strict=True)
     dilation = op.dilation if isinstance(op, MaxPool) else (1,) * len(op.kernel)
     sizes = _sizes(x, to) | _each("k", op.kernel, 1) | _each("s", op.stride, 1)
@@ -35,7 +35,7 @@ def pool(w: Writer, node: Node) -> View:
 
 @lowers("adaptive_avg_pool")
 def adaptive_avg_pool(w: Writer, node: Node) -> View:
-    x, to = w.dense(given(w, node, 0)), result(w, node)
+    x, to = w.dense(given(node, 0)), result(w, node)
     w.call(AdaptivePool(TVM_TYPES[x.type.dtype]), [x, to], **_sizes(x, to))
     return to
 
@@ -56,7 +56,7 @@ def resize(w: Writer, node: Node) -> View:
     """The two axes behind at once, and then, where there are three, the one ahead."""
     op = node.op
     assert isinstance(op, Resize)
-    x, to = w.dense(given(w, node, 0)), result(w, node)
+    x, to = w.dense(given(node, 0)), result(w, node)
     kernel = ResizeKernel(op.mode, op.align_corners, TVM_TYPES[x.type.dtype])
     old, new = x.shape[2:], to.shape[2:]
     r = [ratio(op, i, old[i], new[i]) for i in range(len(old))]

@@ -8,7 +8,7 @@ from edgec.ir import Node, dims
 from edgec.ir.dims import Dim, Shape
 from edgec.kernels.reduce import Arg, Reduce
 from edgec.kernels.scan import Cumsum, Topk
-from edgec.targets.native.lowering import given, lowers
+from edgec.targets.native.lowering import given, lowers, result
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
 
@@ -18,7 +18,7 @@ KINDS = {"reduce_sum": "sum", "reduce_mean": "mean", "reduce_max": "max", "reduc
 @lowers(*KINDS)
 def reduce(w: Writer, node: Node) -> View:
     """Reduced axes that are not neighbours are brought together first."""
-    op, view = node.op, w.view(given(w, node, 0))
+    op, view = node.op, w.view(given(node, 0))
     rank = view.type.rank
     axes = sorted({a % rank for a in op.axes}) or list(range(rank))  # type: ignore[attr-defined]
     kept = [a for a in range(rank) if a not in axes]
@@ -29,7 +29,7 @@ def reduce(w: Writer, node: Node) -> View:
     moved = w.row_major(view.permuted([*ahead, *axes, *behind]))
     shape = moved.shape
     sizes = _three(shape, len(ahead), len(ahead) + len(axes))
-    to = w.temporary(node.output.type, node.output.name)
+    to = result(w, node)
     kernel = Reduce(
         KINDS[op.name],  # type: ignore[arg-type]
         TVM_TYPES[view.type.dtype],
@@ -41,19 +41,19 @@ def reduce(w: Writer, node: Node) -> View:
 
 @lowers("argmax", "argmin")
 def arg(w: Writer, node: Node) -> View:
-    view = w.dense(given(w, node, 0))
+    view = w.dense(given(node, 0))
     sizes = around(view.shape, node.op.axis)  # type: ignore[attr-defined]
     largest = node.op.name == "argmax"
     kernel = Arg(largest, TVM_TYPES[view.type.dtype], across=sizes["inner"] != 1)
-    to = w.temporary(node.output.type, node.output.name)
+    to = result(w, node)
     w.call(kernel, [view, to], **sizes)
     return to
 
 
 @lowers("cumsum")
 def cumsum(w: Writer, node: Node) -> View:
-    view = w.dense(given(w, node, 0))
-    to = w.temporary(node.output.type, node.output.name)
+    view = w.dense(given(node, 0))
+    to = result(w, node)
     sizes = around(view.shape, node.op.axis)  # type: ignore[attr-defined]
     w.call(Cumsum(TVM_TYPES[view.type.dtype]), [view, to], **sizes)
     return to
@@ -61,7 +61,7 @@ def cumsum(w: Writer, node: Node) -> View:
 
 @lowers("topk")
 def topk(w: Writer, node: Node) -> Sequence[View]:
-    op, view = node.op, w.dense(given(w, node, 0))
+    op, view = node.op, w.dense(given(node, 0))
     values, indices = (w.temporary(v.type, v.name) for v in node.outputs)
     axis = op.axis % view.type.rank  # type: ignore[attr-defined]
     sizes = around(view.shape, axis)

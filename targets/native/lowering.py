@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from edgec.ir import DType, Node, TensorType
+from edgec.ir import Node
 from edgec.ir.text import show_node
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import Writer
@@ -35,26 +35,18 @@ def lower(w: Writer, node: Node) -> None:
         w.define(value.name, view)
 
 
-def operand(w: Writer, node: Node, position: int) -> str | None:
+def operand(node: Node, position: int) -> str | None:
     """Name of an operand, None where it is not given."""
     return node.inputs[position] if position < len(node.inputs) else None
 
 
-def given(w: Writer, node: Node, position: int) -> str:
+def given(node: Node, position: int) -> str:
     """Name of an operand that is always given."""
     name = node.inputs[position]
     assert name is not None
     return name
 
 
-def dense_as(w: Writer, name: str, dtype: DType) -> View:
-    """An operand, row-major, in an element type that holds all its values."""
-    from edgec.targets.native.lower_elementwise import cast
-
-    view = w.dense(name)
-    return view if view.type.dtype is dtype else cast(w, view, dtype)
-
-
-def result(w: Writer, node: Node, type: TensorType | None = None) -> View:
+def result(w: Writer, node: Node) -> View:
     """Room for the node's (first) result."""
-    return w.temporary(type or node.output.type, node.output.name)
+    return w.temporary(node.output.type, node.output.name)
