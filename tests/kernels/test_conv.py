@@ -158,6 +158,28 @@ def test_depthwise_is_torchs(isa, geometry, channels, wide):
     check_conv(Depthwise(windows_of(geometry)), isa, x, Dense(w), bias, want)
 
 
+PLANES = [(7, 7), (14, 14), (3, 1), (15, 5), (90, 40), (70, 300)]
+
+
+@each_set
+@pytest.mark.parametrize("plane", PLANES, ids=str)
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_depthwise_has_planes_of_any_size_and_epilogues(isa, plane, size, stride):
+    """Small planes lie in few vectors, great ones in several bands; pads differ, the one in front
+    is the kernel's."""
+    x, w = torch.randn(2, 33, *plane), torch.randn(33, 1, size, size)
+    top, left = size // 2, size - 1
+    padded = F.pad(x, (left, 1, top, size - top))
+    want = F.conv2d(padded.double(), w.double(), stride=stride, groups=33)
+    full, per_channel = torch.randn(want.shape), torch.randn(33)
+    steps = (Step(Relu(), (0,)), Step(Add(), (3, 1)), Step(Add(), (4, 2)))
+    epilogue = Epilogue(("full", "column"), steps)
+    windows = Windows((1, size, size), (1, stride, stride), (0, top, left))
+    want = want.relu() + full.double() + per_channel.double().view(-1, 1, 1)
+    made = Depthwise(windows, bias=False, epilogue=epilogue)
+    check_conv(made, isa, x, Dense(w), None, want, operands=(full, per_channel))
+
+
 @pytest.mark.parametrize("geometry", [FIXED[0], ((3, 2), (2, 3), (1, 2), (2, 1))], ids=str)
 def test_columns_are_torchs(geometry):
     kernel, stride, padding, dilation = geometry
