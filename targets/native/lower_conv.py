@@ -11,7 +11,7 @@ from edgec.kernels.conv import Conv
 from edgec.kernels.depthwise import Depthwise
 from edgec.kernels.panels import F32 as F32_PANELS
 from edgec.kernels.patches import Triple, Windows
-from edgec.kernels.panel_packing import conv_transposed
+from edgec.kernels.weight_matrices import conv_transposed
 from edgec.ops.conv import Conv as ConvOp
 from edgec.ops.conv import ConvTranspose
 from edgec.targets.native.computed_panels import computed_panels, turned

@@ -11,7 +11,7 @@ from edgec.ir.encoding import Dense
 from edgec.kernels.activation_rounding import ActivationRange, RoundActivations
 from edgec.kernels.linear import Linear
 from edgec.kernels.matmul import Matmul, PlainMatmul
-from edgec.kernels.panel_packing import transposed
+from edgec.kernels.weight_matrices import transposed
 from edgec.ops.linear import Linear as LinearOp
 from edgec.targets.native.epilogues import Absorbed, absorb, rows_of
 from edgec.targets.native.lower_elementwise import cast, dense_as, sum_of
