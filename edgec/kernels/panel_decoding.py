@@ -6,7 +6,7 @@ once, and nothing is added to them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgec.kernels.body import Body
@@ -57,10 +57,7 @@ class Decoder:
                 stream = self._flat_half()
                 MaskedPart(whole, spec, self.out, stream, panel, part, depth).decode()
             case TwoFourPanels():
-                kept, start = (
-                    Matrix(self.body, self.n, self.body.let(self.k // 2)),
-                    part * (DEPTH // 2),
-                )
+                kept, start = replace(whole, length=self.body.let(self.k // 2)), part * (DEPTH // 2)
                 StoredPart(kept, spec.values, self.half, panel, start, depth // 2).decode()
                 self._spread(panel, part, depth)
             case DensePanels() | AffinePanels() | LutPanels():
