@@ -19,11 +19,10 @@ from edgec.targets.native.statements import (
     Comment,
     CopyState,
     Loop,
-    Place,
     Statement,
 )
 from edgec.targets.native.tables import BuildTable
-from edgec.targets.native.views import Storage
+from edgec.targets.native.views import Place, Storage
 
 
 def function_source(lowered: Lowered, memory: Memory) -> str:

@@ -16,8 +16,7 @@ from edgec.patterns import Causal, Pattern
 from edgec.targets.native.lower_elementwise import cast
 from edgec.targets.native.lowering import given, lowers, operand
 from edgec.targets.native.sizes import greatest
-from edgec.targets.native.statements import Place
-from edgec.targets.native.views import View
+from edgec.targets.native.views import Place, View
 from edgec.targets.native.writer import Writer
 
 F32 = DType.F32

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from edgec.ir import Constant, DType, Node, dims
 from edgec.kernels.decode import DecodeRows
 from edgec.kernels.gather import Gather, GatherNd, TakeAlong
+from edgec.ops.gather import Gather as GatherOp
+from edgec.ops.gather import TakeAlong as TakeAlongOp
 from edgec.targets.native.lower_elementwise import cast
 from edgec.targets.native.lower_reduce import around
 from edgec.targets.native.lowering import given, lowers, result
-from edgec.targets.native.statements import CheckIndices, Place
+from edgec.targets.native.statements import CheckIndices
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
 
@@ -21,20 +21,23 @@ def gather(w: Writer, node: Node) -> View:
     constant = _packed_table(w, node)
     if constant is not None:
         return _decoded_rows(w, node, constant)
-    op: Any = node.op
+    op = node.op
+    assert isinstance(op, GatherOp)
     x, to = w.dense(given(node, 0)), result(w, node)
     sizes = around(x.shape, op.axis)
     rows = sizes.pop("n")
     ids = _indices(w, given(node, 1), rows)
     count = dims.product(ids.shape)
-    w.call(_kernel(Gather, x, ids), [x, ids, to], **sizes, rows=rows, count=count)
+    kernel = Gather(x.type.dtype.nbytes, TVM_TYPES[ids.type.dtype])
+    w.call(kernel, [x, ids, to], **sizes, rows=rows, count=count)
     return to
 
 
 @lowers("take_along")
 def take_along(w: Writer, node: Node) -> View:
     """x is cut to the axes of the indices first."""
-    op: Any = node.op
+    op = node.op
+    assert isinstance(op, TakeAlongOp)
     x = w.view(given(node, 0))
     axis = op.axis % x.type.rank
     ids = _indices(w, given(node, 1), x.shape[axis])
@@ -44,7 +47,8 @@ def take_along(w: Writer, node: Node) -> View:
     x, to = w.row_major(x), result(w, node)
     sizes = around(x.shape, axis)
     rows, count = sizes.pop("n"), ids.shape[axis]
-    w.call(_kernel(TakeAlong, x, ids), [x, ids, to], **sizes, rows=rows, count=count)
+    kernel = TakeAlong(x.type.dtype.nbytes, TVM_TYPES[ids.type.dtype])
+    w.call(kernel, [x, ids, to], **sizes, rows=rows, count=count)
     return to
 
 
@@ -67,25 +71,21 @@ def gather_nd(w: Writer, node: Node) -> View:
     return to
 
 
-def _kernel(kind: Any, x: View, ids: View) -> Any:
-    return kind(x.type.dtype.nbytes, TVM_TYPES[ids.type.dtype])
-
-
 def _indices(w: Writer, name: str, high: dims.Dim, dtype: DType | None = None) -> View:
     """The indices, row-major; a status where one is not in [0, high)."""
     ids = w.dense(name)
     if dtype is not None and ids.type.dtype is not dtype:
         ids = cast(w, ids, dtype)
     is_i64 = ids.type.dtype is DType.I64
-    place = Place(ids.storage, ids.offset)
-    w.statements.append(CheckIndices(name, place, is_i64, dims.product(ids.shape), 0, high))
+    w.statements.append(CheckIndices(name, ids.place, is_i64, dims.product(ids.shape), 0, high))
     return ids
 
 
 # ------------------------------------------------------------------ packed tables
 def _packed_table(w: Writer, node: Node) -> Constant | None:
     """The table, where its rows are taken from a packed form: encoded, or packed for a product."""
-    op: Any = node.op
+    op = node.op
+    assert isinstance(op, GatherOp)
     constant = w.graph.constant(given(node, 0))
     if constant is None or constant.type.rank < 2 or constant.type.dtype is not DType.F32:
         return None

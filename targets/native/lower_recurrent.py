@@ -10,8 +10,8 @@ from edgec.kernels.recurrent import Cell, GruCell, LstmCell, RnnCell
 from edgec.ops.recurrent import Recurrent, Rnn
 from edgec.targets.native.lower_linear import multiply
 from edgec.targets.native.lowering import lowers
-from edgec.targets.native.statements import Call, Loop, Place, Statement
-from edgec.targets.native.views import View
+from edgec.targets.native.statements import Call, Loop, Statement
+from edgec.targets.native.views import Place, View
 from edgec.targets.native.writer import Writer, copy_call
 
 
@@ -61,7 +61,7 @@ def _cell(
     t = dims.symbol(step)
     places = [
         Place(part.storage, dims.normal(part.offset + t * ahead * width)),
-        *(Place(v.storage, v.offset) for v in (rec, *now, *ends)),
+        *(v.place for v in (rec, *now, *ends)),
         Place(y.storage, dims.normal(y.offset + t * ahead * op.hidden)),
     ]
     sizes: dict[str, Dim | float] = {

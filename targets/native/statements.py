@@ -9,15 +9,7 @@ from typing import TypeAlias
 from edgec.ir.dims import Dim
 from edgec.kernels import Kernel
 from edgec.targets.native.tables import BuildTable
-from edgec.targets.native.views import Storage
-
-
-@dataclass(frozen=True)
-class Place:
-    """An address: a storage and an offset in elements of what is pointed at."""
-
-    storage: Storage
-    offset: Dim = 0
+from edgec.targets.native.views import Place, Storage
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,14 @@ class Storage:
 
 
 @dataclass(frozen=True)
+class Place:
+    """An address: a storage and an offset in elements of what is pointed at."""
+
+    storage: Storage
+    offset: Dim = 0
+
+
+@dataclass(frozen=True)
 class View:
     """A tensor in a storage: element (i_0, ..) is at `offset + sum_a i_a strides[a]` elements."""
 
@@ -44,6 +52,11 @@ class View:
     @property
     def shape(self) -> Shape:
         return self.type.shape
+
+    @property
+    def place(self) -> Place:
+        """The address of its first element."""
+        return Place(self.storage, self.offset)
 
     @property
     def is_dense(self) -> bool:

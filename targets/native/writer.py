@@ -13,10 +13,10 @@ from edgec.kernels.decode import Decode
 from edgec.kernels.weight_matrices import matrix_shape
 from edgec.patterns import Pattern
 from edgec.targets.native.sizes import greatest
-from edgec.targets.native.statements import Call, Comment, CopyState, Place, Statement
+from edgec.targets.native.statements import Call, Comment, CopyState, Statement
 from edgec.targets.native.states import State
 from edgec.targets.native.tables import BuildTable, Table
-from edgec.targets.native.views import Storage, View
+from edgec.targets.native.views import Place, Storage, View
 
 if TYPE_CHECKING:
     from edgec.targets.native.weights import Weights
@@ -146,7 +146,7 @@ class Writer:
         **sizes: Dim | float,
     ) -> None:
         """Append a call; pointers in the order of the kernel's parameters."""
-        given = [Place(p.storage, p.offset) if isinstance(p, View) else p for p in pointers]
+        given = [p.place if isinstance(p, View) else p for p in pointers]
         wanted = [p for p in kernel.parameters() if isinstance(p, Pointer)]
         assert len(given) == len(wanted), f"{kernel.family}: {len(given)} of {len(wanted)} pointers"
         self.statements.append(Call(kernel, tuple(given), sizes))
@@ -174,8 +174,7 @@ def copy_call(source: View, to: View) -> Call:
     sizes: dict[str, Dim | float] = {}
     for i, (n, s, d) in enumerate(axes):
         sizes |= {f"n{i}": n, f"s{i}": s, f"d{i}": d}
-    pointers = (Place(source.storage, source.offset), Place(to.storage, to.offset))
-    return Call(kernel, pointers, sizes)
+    return Call(kernel, (source.place, to.place), sizes)
 
 
 def _merged(source: View, to: View) -> list[tuple[Dim, Dim, Dim]]:
