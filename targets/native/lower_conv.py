@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from edgec.ir import Constant, DType, Node, dims
 from edgec.ir.dims import Dim
 from edgec.ir.encoding import Dense
@@ -19,6 +17,7 @@ from edgec.targets.native.epilogues import Absorbed, absorb, as_channels
 from edgec.targets.native.lower_elementwise import cast, dense_as
 from edgec.targets.native.lower_linear import as_f32, rounded
 from edgec.targets.native.lowering import given, lowers, operand
+from edgec.targets.native.spatial import sized, three
 from edgec.targets.native.views import View
 from edgec.targets.native.weights import Packed
 from edgec.targets.native.writer import Writer
@@ -34,7 +33,7 @@ def conv(w: Writer, node: Node) -> View:
     if op.activations != "none":
         x = rounded(w, x, op)
     low = tuple(p for p, _ in op.padding)
-    windows = Windows(_taps(w, node), _three(op.stride, 1), _three(low, 0), _three(op.dilation, 1))
+    windows = Windows(_taps(w, node), three(op.stride, 1), three(low, 0), three(op.dilation, 1))
     return _product(w, node, x, _panels(w, node), windows, op.groups)
 
 
@@ -44,14 +43,14 @@ def conv_transpose(w: Writer, node: Node) -> View:
     op = node.op
     assert isinstance(op, ConvTranspose)
     x = dense_as(w, given(node, 0), F32)
-    steps, low = _three(op.stride, 1), _three(op.padding, 0)
-    windows = Windows(_taps(w, node), steps, low, _three(op.dilation, 1), transposed=True)
+    steps, low = three(op.stride, 1), three(op.padding, 0)
+    windows = Windows(_taps(w, node), steps, low, three(op.dilation, 1), transposed=True)
     return _product(w, node, x, _turned_panels(w, node, op.groups), windows, op.groups)
 
 
 def _taps(w: Writer, node: Node) -> Triple:
     """Sizes of the kernel, which are static."""
-    return _three([int(d) for d in w.graph.type(given(node, 1)).shape[2:]], 1)
+    return three([int(d) for d in w.graph.type(given(node, 1)).shape[2:]], 1)
 
 
 def _panels(w: Writer, node: Node) -> Packed:
@@ -98,7 +97,7 @@ def _product(
     spec, packed = weight
     to = w.temporary(out.with_dtype(F32), taken.last.output.name)
     sizes: dict[str, Dim | float] = {"batch": x.shape[0], "c": x.shape[1], "n": out.shape[1]}
-    sizes |= _sides("x", x.shape[2:]) | _sides("o", out.shape[2:])
+    sizes |= sized("x", x.shape[2:]) | sized("o", out.shape[2:])
     kernel: Conv | Depthwise
     depthwise = not windows.transposed and dims.same(x.shape[1], groups) and spec == F32_PANELS
     if depthwise:
@@ -110,14 +109,3 @@ def _product(
     made = to if out.dtype is F32 else cast(w, to, out.dtype)
     w.define(taken.last.output.name, made)
     return made
-
-
-def _three(values: Sequence[int], missing: int) -> Triple:
-    """One number for each of three axes; missing ones stand ahead."""
-    d, h, w = [missing] * (3 - len(values)) + list(values)
-    return d, h, w
-
-
-def _sides(name: str, shape: Sequence[Dim]) -> dict[str, Dim]:
-    filled = [1] * (3 - len(shape)) + list(shape)
-    return {f"{name}{axis}": n for axis, n in zip("dhw", filled, strict=True)}

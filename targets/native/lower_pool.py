@@ -1,4 +1,4 @@
-"""Pools and resizing of images [B, C, *S]; missing spatial axes stand ahead with size 1."""
+"""Pools and resizing of images."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from edgec.ir import Node, dims
 from edgec.ir.dims import Dim, Shape
-from edgec.kernels.pool import AXES, AdaptivePool, Pool
+from edgec.kernels.pool import AdaptivePool, Pool
 from edgec.kernels.resize import Resize as ResizeKernel
 from edgec.ops.pool import AvgPool, MaxPool
 from edgec.ops.resize import Resize
 from edgec.targets.native.lowering import given, lowers, result
+from edgec.targets.native.spatial import sized
 from edgec.targets.native.views import View
 from edgec.targets.native.writer import TVM_TYPES, Writer
 
@@ -22,8 +23,8 @@ def pool(w: Writer, node: Node) -> View:
     x, to = w.dense(given(node, 0)), result(w, node)
     low, high = zip(*op.padding, strict=True)
     dilation = op.dilation if isinstance(op, MaxPool) else (1,) * len(op.kernel)
-    sizes = _sizes(x, to) | _each("k", op.kernel, 1) | _each("s", op.stride, 1)
-    sizes |= _each("g", dilation, 1) | _each("l", low, 0) | _each("h", high, 0)
+    sizes = _sizes(x, to) | sized("k", op.kernel) | sized("s", op.stride)
+    sizes |= sized("g", dilation) | sized("l", low, 0) | sized("h", high, 0)
     dtype, unit = TVM_TYPES[x.type.dtype], op.stride[-1] == 1
     if isinstance(op, MaxPool):
         kernel = Pool(dtype, "max", unit)
@@ -42,13 +43,7 @@ def adaptive_avg_pool(w: Writer, node: Node) -> View:
 
 def _sizes(x: View, y: View) -> dict[str, Dim]:
     planes = dims.product(x.shape[:2])
-    return {"planes": planes} | _each("n", x.shape[2:], 1) | _each("o", y.shape[2:], 1)
-
-
-def _each(name: str, values: Sequence[Dim], missing: int) -> dict[str, Dim]:
-    """The size `name` of axes d, h, w."""
-    filled = [missing] * (len(AXES) - len(values)) + list(values)
-    return {name + axis: value for axis, value in zip(AXES, filled, strict=True)}
+    return {"planes": planes} | sized("n", x.shape[2:]) | sized("o", y.shape[2:])
 
 
 @lowers("resize")
