@@ -21,8 +21,8 @@ from edgec.targets.native.lower_pool import ratio
 Types: TypeAlias = Sequence[TensorType | None]
 Limit: TypeAlias = tuple[Callable[[Op, Types], bool], str]
 
-#: Ops whose kernels compute in f32 alone.
-SINGLE = ("attention", "conv", "conv_transpose", "layer_norm", "rms_norm", "group_norm")
+#: Ops that are limited by this alone: their kernels compute in f32.
+SINGLE = ("conv", "conv_transpose", "layer_norm", "rms_norm", "group_norm")
 
 #: EDGEC_MAX_RANDOM_PARTS of runtime/include/edgec/block_table.h.
 MAX_RANDOM_PARTS = 8
@@ -72,19 +72,20 @@ def _one_by_one(op: Op, types: Types) -> bool:
     return op.layers * op.directions > 1
 
 
+_DOUBLE: Limit = (lambda op, types: _is_f64(types), "computed in f32, not f64")
 _LAYERS: Limit = (_one_by_one, "layers and directions run one by one")
 _CELLS: Limit = (lambda op, types: not _is_f32(types), "cells are computed in f32")
 
 #: What an op with kernels of its own is decomposed for all the same.
 LIMITS: Mapping[str, tuple[Limit, ...]] = {
-    **dict.fromkeys(SINGLE, ((lambda op, types: _is_f64(types), "computed in f32, not f64"),)),
+    **dict.fromkeys(SINGLE, (_DOUBLE,)),
     "attention": (
         (lambda op, types: not _static_heads(types), "the head dimension is not a number"),
         (
             lambda op, types: _random_parts(cast(Attention, op).pattern) > MAX_RANDOM_PARTS,
             f"more than {MAX_RANDOM_PARTS} random parts in a pattern",
         ),
-        (lambda op, types: _is_f64(types), "computed in f32, not f64"),
+        _DOUBLE,
     ),
     "linear": (
         (

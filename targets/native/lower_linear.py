@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from edgec.ir import Constant, DType, Encoding, Node, TensorType, dims
 from edgec.ir.dims import Dim
@@ -12,6 +11,7 @@ from edgec.kernels.activation_rounding import ActivationRange, RoundActivations
 from edgec.kernels.linear import Linear
 from edgec.kernels.matmul import Matmul, PlainMatmul
 from edgec.kernels.weight_matrices import transposed
+from edgec.ops.conv import Conv
 from edgec.ops.linear import Linear as LinearOp
 from edgec.targets.native.epilogues import Absorbed, absorb, rows_of
 from edgec.targets.native.lower_elementwise import cast, dense_as, sum_of
@@ -117,7 +117,7 @@ def f32_rows(w: Writer, name: str) -> View:
     return rows
 
 
-def rounded(w: Writer, x: View, op: Any) -> View:
+def rounded(w: Writer, x: View, op: LinearOp | Conv) -> View:
     """x [M, K], or [M, ..] with a row for each of its first axis, rounded as `activations` says."""
     x = w.row_major(x)
     m, k = x.shape[0], dims.product(x.shape[1:])
@@ -145,18 +145,23 @@ def _rounded_rows(w: Writer, x: View, op: LinearOp) -> View:
 
 # ------------------------------------------------------------------ batched
 def matmul_of(w: Writer, node: Node, a: View, b: View) -> View:
-    """a[.., M, K] b[.., K, N] into the node's result; the leading axes broadcast."""
-    type = TensorType(a.type.dtype, node.output.type.shape)
-    vector = a.type.rank == 1  # linear of one row
-    if vector:
-        a = a.expanded((1, a.shape[0]))
-        type = type.with_shape(1, *type.shape)
-    computed = type.dtype if type.dtype is F32 else None
-    to = w.temporary(type, node.output.name)
-    m, n, k = type.shape[-2], type.shape[-1], a.shape[-1]
-    leading = type.shape[:-2]
+    """a[.., M, K] b[.., K, N], or of a row a[K], into the node's result."""
+    shape = node.output.type.shape
+    if vector := a.type.rank == 1:
+        a, shape = a.expanded((1, a.shape[0])), (1, *shape)
+    to = w.temporary(TensorType(a.type.dtype, shape), node.output.name)
+    _multiply(w, a, b, to)
+    made = to.reshaped(node.output.type.shape) if vector else to
+    assert made is not None
+    return made
+
+
+def _multiply(w: Writer, a: View, b: View, to: View) -> None:
+    """The call of a[.., M, K] b[.., K, N]; the leading axes broadcast to those of the result."""
+    *leading, m, n = to.shape
+    k, dtype = a.shape[-1], to.type.dtype
     a, b = a.expanded((*leading, m, k)), b.expanded((*leading, k, n))
-    if computed is F32 and not _unit(b, -1) and not _unit(b, -2):
+    if dtype is F32 and not _unit(b, -1) and not _unit(b, -2):
         b = w.copied(b)
     axes = _leading(a, b, to)
     if axes and axes[-1][2] == 0 and dims.same(axes[-1][1], dims.normal(m * a.strides[-2])):
@@ -166,18 +171,13 @@ def matmul_of(w: Writer, node: Node, a: View, b: View) -> View:
     for i, (extent, *strides) in enumerate(axes):
         names = (f"a_axis{i}", f"b_axis{i}", f"y_axis{i}")
         sizes |= {f"extent{i}": extent, **dict(zip(names, strides, strict=True))}
-    if computed is F32:
+    if dtype is F32:
         across = _unit(b, -1)
         sizes["b_row"] = b.strides[-2] if across else b.strides[-1]
         w.call(Matmul(len(axes), not across), [a, b, to], **sizes)
     else:
         sizes |= {"b_row": b.strides[-2], "b_col": b.strides[-1]}
-        w.call(PlainMatmul(TVM_TYPES[type.dtype], len(axes)), [a, b, to], **sizes)
-    if vector:
-        flat = to.reshaped(node.output.type.shape)
-        assert flat is not None
-        return flat
-    return to
+        w.call(PlainMatmul(TVM_TYPES[dtype], len(axes)), [a, b, to], **sizes)
 
 
 def _unit(view: View, axis: int) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from edgec.ir import Node, dims
 from edgec.kernels.normalize import GroupNorm, LayerNorm, RmsNorm
 from edgec.kernels.softmax import Softmax
+from edgec.ops.normalize import GroupNorm as GroupNormOp
+from edgec.ops.normalize import LayerNorm as LayerNormOp
+from edgec.ops.normalize import LogSoftmax
+from edgec.ops.normalize import RmsNorm as RmsNormOp
+from edgec.ops.normalize import Softmax as SoftmaxOp
 from edgec.targets.native.lower_reduce import around
 from edgec.targets.native.lowering import given, lowers, operand, result
 from edgec.targets.native.views import View
@@ -15,17 +18,19 @@ from edgec.targets.native.writer import TVM_TYPES, Writer
 
 @lowers("softmax", "log_softmax")
 def softmax(w: Writer, node: Node) -> View:
-    op: Any = node.op
+    op = node.op
+    assert isinstance(op, SoftmaxOp | LogSoftmax)
     x, to = w.dense(given(node, 0)), result(w, node)
     sizes = around(x.shape, op.axis)
-    log, across = op.name == "log_softmax", sizes["inner"] != 1
+    log, across = isinstance(op, LogSoftmax), sizes["inner"] != 1
     w.call(Softmax(log=log, dtype=TVM_TYPES[x.type.dtype], across=across), [x, to], **sizes)
     return to
 
 
 @lowers("layer_norm")
 def layer_norm(w: Writer, node: Node) -> View:
-    op: Any = node.op
+    op = node.op
+    assert isinstance(op, LayerNormOp)
     x, to = w.dense(given(node, 0)), result(w, node)
     weight, bias = _optional(w, node, 1), _optional(w, node, 2)
     split = x.type.rank - op.axes_count
@@ -37,7 +42,8 @@ def layer_norm(w: Writer, node: Node) -> View:
 
 @lowers("rms_norm")
 def rms_norm(w: Writer, node: Node) -> View:
-    op: Any = node.op
+    op = node.op
+    assert isinstance(op, RmsNormOp)
     x, to, weight = w.dense(given(node, 0)), result(w, node), _optional(w, node, 1)
     sizes = around(x.shape, op.axis)
     dtype, across = TVM_TYPES[x.type.dtype], sizes["inner"] != 1
@@ -48,7 +54,8 @@ def rms_norm(w: Writer, node: Node) -> View:
 
 @lowers("group_norm")
 def group_norm(w: Writer, node: Node) -> View:
-    op: Any = node.op
+    op = node.op
+    assert isinstance(op, GroupNormOp)
     x, to = w.dense(given(node, 0)), result(w, node)
     weight, bias = _optional(w, node, 1), _optional(w, node, 2)
     kernel = GroupNorm(TVM_TYPES[x.type.dtype], weight=bool(weight), bias=bool(bias))

@@ -7,20 +7,17 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from edgec.ir import Constant, DType, TensorType
 from edgec.kernels.panel_layouts import stored
 from edgec.kernels.panel_packing import pack
 from edgec.kernels.panels import Panels
 from edgec.patterns import Pattern
-from edgec.runtime.container import Entry
+from edgec.runtime.container import Array, Entry
 from edgec.target import StoredAs, Support, Verdict
 from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.tables import Table
 from edgec.targets.native.views import Storage, View
-
-Array = npt.NDArray[np.generic]
 
 #: The spec of a packed constant, and its arrays in the order of the spec's pointers.
 Packed: TypeAlias = tuple[Panels, tuple[View, ...]]
