@@ -1,4 +1,4 @@
-"""Attention over all keys, or those up to the query, for 8 queries and more."""
+"""Attention over all keys, or those up to the query, for 5 queries and more."""
 
 from __future__ import annotations
 

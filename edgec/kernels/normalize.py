@@ -14,10 +14,17 @@ from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T
-from edgec.kernels.element_types import computed_in, const, from_storage, storage, to_storage
+from edgec.kernels.element_types import (
+    computed_in,
+    const,
+    dtype_of,
+    from_storage,
+    storage,
+    to_storage,
+)
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
-from edgec.kernels.sweep import Columns, Element, column_blocks, each, fold, over_columns
+from edgec.kernels.sweep import Columns, Element, axis_items, each, fold, over_columns
 
 #: Sizes that an item goes through.
 _INSIDE = ("n", "channels", "spatial")
@@ -130,9 +137,7 @@ class RmsNorm(Norm):
         return (*pointers, Size("outer"), Size("n"), Size("inner"), Size("eps", "float32"))
 
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
-        if not self.across:
-            return sizes["outer"]
-        return dims.product([sizes["outer"], column_blocks(sizes["inner"])])
+        return axis_items(sizes, self.across)
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         with body.items() as item:
@@ -236,5 +241,5 @@ def _rows(norm: Norm, body: Body, start: Any, residual: bool) -> tuple[Element, 
 
 def _inverse_root(body: Body, mean: Any) -> Any:
     """1 / sqrt(mean + eps)."""
-    kind = str(mean.ty.dtype)
+    kind = dtype_of(mean)
     return body.let(const(1, kind) / T.sqrt(mean + T.cast(body["eps"], kind)))

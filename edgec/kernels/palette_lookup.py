@@ -7,7 +7,7 @@ from typing import Any
 
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir
-from edgec.kernels.element_types import from_storage
+from edgec.kernels.element_types import dtype_of, from_storage
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.panel_elements import number_at
 from edgec.kernels.panels import STORAGE, LutPanels
@@ -139,5 +139,5 @@ def entry(value: Any, dtype: str) -> Any:
         return value
     if dtype == "int8":
         return T.cast(bits(value), "float32")
-    word = value if str(value.ty.dtype) == "uint16" else T.cast(bits(value), "uint16")
+    word = value if dtype_of(value) == "uint16" else T.cast(bits(value), "uint16")
     return from_storage(T.reinterpret(STORAGE[dtype], word), dtype)

@@ -1,4 +1,4 @@
-"""Reductions along an axis (or neighbouring axes, as one), running sums and the k largest.
+"""Reductions along an axis, or along neighbouring axes as one.
 
 Tensors are seen as [outer, n, inner]. Where inner is 1, lanes lie along n; `across` is the form for
 any other inner, with lanes along it.
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir
@@ -19,7 +18,7 @@ from edgec.kernels.element_types import computed_in, const, from_storage, storag
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.scalars import is_nan
-from edgec.kernels.sweep import Columns, Combine, column_blocks, fold, over_columns
+from edgec.kernels.sweep import Columns, Combine, axis_items, fold, over_columns
 
 Kind = Literal["sum", "mean", "max", "min"]
 
@@ -101,7 +100,7 @@ class Reduce(Kernel):
         return sizes["n"]
 
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
-        return _items(sizes, self.across)
+        return axis_items(sizes, self.across)
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         x, y = body.buffer("x"), body.buffer("y")
@@ -161,47 +160,52 @@ class Arg(Kernel):
         return (*_tensors(self.dtype, "int64"), *_SIZES)
 
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
-        return _items(sizes, self.across)
+        return axis_items(sizes, self.across)
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
-        """The extremum first, then the smallest index that has it: both are plain reductions."""
-        x, y = body.buffer("x"), body.buffer("y")
-        computed, n, inner = number_type(self.dtype), body["n"], body["inner"]
-        start = least(computed) if self.largest else greatest(computed)
-        best = extremum(self.largest, computed)
-
-        def place(m: Any, value: Any, j: Any) -> Any:
-            hit = tir.EQ(value, m)
-            if is_float(computed):  # where m is no NaN there is none, and else the first counts
-                hit = tir.Or(hit, is_nan(value))
-            return tir.Select(hit, j, body.i32(2**31 - 1))
-
-        def row(item: Any) -> None:
-            def value(i: Any) -> Any:
-                return load(x[item * n + i], self.dtype)
-
-            m = fold(body, n, start, value, best)
-            at = fold(body, n, body.i32(2**31 - 1), lambda i: place(m, value(i), i), _smaller)
-            body.store(y, T.cast(at, "int64"), item)
-
-        def columns(outer: Any, c: Columns) -> None:
-            m, found = c.registers(computed), c.registers("int32")
-
-            def one(at: Any, i: Any, j: Any, base: Any) -> None:
-                value = body.let(load(x[base + i], self.dtype))
-                better = _before(value, m[at], self.largest, computed)
-                body.store(found, tir.Select(better, j, found[at]), at)
-                body.store(m, tir.Select(better, value, m[at]), at)
-
-            c.each(lambda at, i: body.store(m, load(x[outer * n * inner + i], self.dtype), at))
-            c.each(lambda at, _: body.store(found, body.i32(0), at))
-            with body.loop(1, n) as j:
-                base = body.let((outer * n + j) * inner)
-                c.each(lambda at, i: one(at, i, j, base))
-            c.each(lambda at, i: body.store(y, T.cast(found[at], "int64"), outer * inner + i))
-
         with body.items() as item:
-            over_columns(body, item, inner, columns) if self.across else row(item)
+            if self.across:
+                over_columns(body, item, body["inner"], lambda o, c: self._columns(body, o, c))
+            else:
+                self._row(body, item)
+
+    def _row(self, body: Body, item: Any) -> None:
+        """The extremum first, then the smallest index that has it: both are plain reductions."""
+        x, y, n = body.buffer("x"), body.buffer("y"), body["n"]
+        computed, behind = number_type(self.dtype), body.i32(2**31 - 1)
+        start = least(computed) if self.largest else greatest(computed)
+
+        def value(i: Any) -> Any:
+            return load(x[item * n + i], self.dtype)
+
+        m = fold(body, n, start, value, extremum(self.largest, computed))
+
+        def place(i: Any) -> Any:
+            hit = tir.EQ(value(i), m)
+            if is_float(computed):  # where m is no NaN there is none, and else the first counts
+                hit = tir.Or(hit, is_nan(value(i)))
+            return tir.Select(hit, i, behind)
+
+        at = fold(body, n, behind, place, lambda a, b: tir.Select(b < a, b, a))
+        body.store(y, T.cast(at, "int64"), item)
+
+    def _columns(self, body: Body, outer: Any, c: Columns) -> None:
+        x, y, n, inner = body.buffer("x"), body.buffer("y"), body["n"], body["inner"]
+        computed = number_type(self.dtype)
+        m, found = c.registers(computed), c.registers("int32")
+
+        def one(at: Any, i: Any, j: Any) -> None:
+            value = body.let(load(x[i], self.dtype))
+            better = _before(value, m[at], self.largest, computed)
+            body.store(found, tir.Select(better, j, found[at]), at)
+            body.store(m, tir.Select(better, value, m[at]), at)
+
+        c.each(lambda at, i: body.store(m, load(x[outer * n * inner + i], self.dtype), at))
+        c.each(lambda at, _: body.store(found, body.i32(0), at))
+        with body.loop(1, n) as j:
+            base = body.let((outer * n + j) * inner)
+            c.each(lambda at, i: one(at, base + i, j))
+        c.each(lambda at, i: body.store(y, T.cast(found[at], "int64"), outer * inner + i))
 
 
 def _before(x: Any, m: Any, largest: bool, dtype: str) -> Any:
@@ -212,18 +216,8 @@ def _before(x: Any, m: Any, largest: bool, dtype: str) -> Any:
     return better
 
 
-def _smaller(a: Any, b: Any) -> Any:
-    return tir.Select(b < a, b, a)
-
-
 _SIZES = (Size("outer"), Size("n"), Size("inner"))
 
 
 def _tensors(x: str, y: str) -> tuple[Pointer, Pointer]:
     return Pointer("x", storage(x)), Pointer("y", storage(y), output=True)
-
-
-def _items(sizes: Mapping[str, Dim], across: bool) -> Dim:
-    if not across:
-        return sizes["outer"]
-    return dims.product([sizes["outer"], column_blocks(sizes["inner"])])

@@ -13,9 +13,8 @@ from edgec.kernels.deferred import T, tir
 from edgec.kernels.element_types import const, storage
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
-from edgec.kernels.reduce import is_float, load, number_type, stored
-from edgec.kernels.scalars import is_nan
-from edgec.kernels.sweep import Columns, column_blocks, over_columns
+from edgec.kernels.reduce import above, load, number_type, stored
+from edgec.kernels.sweep import Columns, axis_items, over_columns
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Cumsum(Kernel):
         return (x, y, Size("outer"), Size("n"), Size("inner"))
 
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
-        return dims.product([sizes["outer"], column_blocks(sizes["inner"])])
+        return axis_items(sizes, across=True)
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         x, y = body.buffer("x"), body.buffer("y")
@@ -95,7 +94,7 @@ class Topk(Kernel):
 
             def before(a: Any, at: Any) -> Any:
                 """Whether a comes before the value that was found for a place."""
-                return self._before(a, load(values[to + at * inner], self.dtype))
+                return above(a, load(values[to + at * inner], self.dtype), self.largest, self.dtype)
 
             with body.when(k > 0), body.loop(0, n) as i:
                 kept = body.let(T.min(i, k))
@@ -111,11 +110,3 @@ class Topk(Kernel):
                         body.store(place, now - 1, 0)
                     body.store(values, value, to + place[0] * inner)
                     body.store(indices, T.cast(i, "int64"), to + place[0] * inner)
-
-    def _before(self, a: Any, b: Any) -> Any:
-        """Whether a comes strictly before b."""
-        first = a > b if self.largest else a < b
-        if not is_float(self.dtype):
-            return first
-        above, below = (a, b) if self.largest else (b, a)
-        return tir.Or(first, tir.And(is_nan(above), tir.Not(is_nan(below))))

@@ -13,10 +13,17 @@ from edgec.ir.dims import Dim
 from edgec.kernels import scalars
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir
-from edgec.kernels.element_types import computed_in, const, from_storage, storage, to_storage
+from edgec.kernels.element_types import (
+    computed_in,
+    const,
+    dtype_of,
+    from_storage,
+    storage,
+    to_storage,
+)
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
-from edgec.kernels.sweep import Columns, column_blocks, each, fold, over_columns
+from edgec.kernels.sweep import Columns, axis_items, each, fold, over_columns
 
 
 @dataclass(frozen=True)
@@ -45,9 +52,7 @@ class Softmax(Kernel):
         return dims.normal(6 * sizes["n"])
 
     def items(self, sizes: Mapping[str, Dim]) -> Dim:
-        if not self.across:
-            return sizes["outer"]
-        return dims.product([sizes["outer"], column_blocks(sizes["inner"])])
+        return axis_items(sizes, self.across)
 
     def emit(self, body: Body, isa: InstructionSet) -> None:
         with body.items() as item:
@@ -131,8 +136,8 @@ def _add(a: Any, b: Any) -> Any:
 
 def _exp(x: Any) -> Any:
     """For x <= 0."""
-    return scalars.exp_negative(x) if str(x.ty.dtype) == "float32" else T.exp(x)
+    return scalars.exp_negative(x) if dtype_of(x) == "float32" else T.exp(x)
 
 
 def _log(x: Any) -> Any:
-    return scalars.log(x) if str(x.ty.dtype) == "float32" else T.log(x)
+    return scalars.log(x) if dtype_of(x) == "float32" else T.log(x)

@@ -6,7 +6,7 @@ its index, inside of a vector loop or a plain one, so that one function gives bo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T
+from edgec.kernels.element_types import dtype_of
 
 Element = Callable[[Any], Any]
 Combine = Callable[[Any, Any], Any]
@@ -47,7 +48,7 @@ def fold(
 
     The order is the same for one count: partial results of each lane, combined as a tree.
     """
-    lanes, dtype = body.isa.lanes, str(start.ty.dtype)
+    lanes, dtype = body.isa.lanes, dtype_of(start)
     partial = body.registers((unroll * lanes,), dtype)
     with body.vector(lanes) as lane:
         for u in range(unroll):
@@ -83,9 +84,12 @@ def _across(body: Body, partial: Any, width: int, combine: Combine) -> Any:
 
 
 # ------------------------------------------------------------------ lanes across the axis
-def column_blocks(inner: Dim) -> Dim:
-    """Items for each index before the axis where `inner` elements lie behind it."""
-    return dims.floordiv(dims.normal(inner + COLUMNS - 1), COLUMNS)
+def axis_items(sizes: Mapping[str, Dim], across: bool) -> Dim:
+    """Items over [outer, n, inner]: rows along n; with lanes across it, COLUMNS columns each."""
+    if not across:
+        return sizes["outer"]
+    blocks = dims.floordiv(dims.normal(sizes["inner"] + COLUMNS - 1), COLUMNS)
+    return dims.product([sizes["outer"], blocks])
 
 
 @dataclass(frozen=True)
