@@ -8,7 +8,6 @@ places are numbered by it over the ends of rows: what a tap reads lies as far fr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir, tvm
 from edgec.kernels.patches import Windows
-from edgec.kernels.vectors import load, store
+from edgec.kernels.vectors import by_width, covered, load, store
 
 #: Room behind what is staged of a phase: read for lanes behind the last place, which do not count.
 _BEHIND = 32
@@ -46,6 +45,16 @@ class Bands:
     def plane(self) -> int:
         """f32 elements of a plane, all of its phases."""
         return self.windows.stride[1] * self.windows.stride[2] * self.phase
+
+    def idle(self, neighbour: int) -> bool:
+        """Whether no tap reads the phase of this neighbour of the first element that is staged.
+
+        Known where the row has no padding in front, so that the first element is of phase 0.
+        """
+        windows = self.windows
+        taps = range(windows.kernel[2])
+        read = {tap * windows.dilation[2] % windows.stride[2] for tap in taps}
+        return windows.low[2] == 0 and neighbour not in read
 
     def away(self, tap: tuple[Any, Any], pitch: Any) -> Any:
         """From a place to what it reads for tap (i, j) along h and w."""
@@ -124,10 +133,13 @@ class Band:
     @classmethod
     def of(cls, body: Body, bands: Bands, y: Any, rows: Any, columns: Columns) -> Band:
         windows = bands.windows
-        stride, taps = windows.stride[1], range(windows.kernel[1])
-        lines = body.held(rows + bands.reach(1))
+        stride, reach = windows.stride[1], {}
+        for tap in range(windows.kernel[1]):
+            line, phase = divmod(tap * windows.dilation[1], stride)
+            reach[phase] = line  # of the last tap
         made = []
-        for phase in sorted({i * windows.dilation[1] % stride for i in taps}):
+        for phase in sorted(reach):
+            lines = body.held(rows + reach[phase])
             top = body.held(y * stride + phase - windows.low[1])  # the row of x of line 0
             low = body.held(T.min(_lines(body, -top, stride), lines))
             high = T.max(T.min(_lines(body, body["xh"] - top, stride), lines), low)
@@ -190,36 +202,6 @@ class Stage:
             return
         pair = [self._x(source + 2 * j + i * width, width) for i in range(2)]
         for i, start in enumerate(starts):
-            lanes = [2 * k + i for k in range(width)]
-            store(self.staged, tvm.tirx.Shuffle(pair, lanes), start + j, width)
-
-
-def by_width(body: Body, count: Any, lanes: int, emit: Callable[[int], None]) -> None:
-    """emit(width) for the widest vector, 4 elements at least, that `count` has room for, or 1."""
-    if lanes < 4:
-        emit(1)
-        return
-    with T.If(count >= lanes):
-        with T.Then():
-            emit(lanes)
-        with T.Else():
-            by_width(body, count, lanes // 2, emit)
-
-
-def covered(
-    body: Body, count: Any, width: int, lanes: int, step: Callable[[Any, int], None]
-) -> None:
-    """step(j, width) until [0, count) is covered, where the last two vectors may overlap.
-
-    width   as by_width gives it
-    """
-    if width == 1:
-        with body.loop(0, count) as j:
-            step(j, 1)
-        return
-    if width < lanes:
-        step(body.i32(0), width)
-    else:
-        with body.loop(0, count // width) as v:
-            step(v * width, width)
-    step(count - width, width)
+            if not self.bands.idle(i):
+                lanes = [2 * k + i for k in range(width)]
+                store(self.staged, tvm.tirx.Shuffle(pair, lanes), start + j, width)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from edgec.ir import dims
 from edgec.ir.dims import Dim
 from edgec.kernels.body import Body, element_bytes
-from edgec.kernels.deferred import T
+from edgec.kernels.deferred import T, tir
 from edgec.kernels.epilogues import PLAIN, Finish, full_names, result_dtype, result_pointer
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
@@ -128,9 +128,9 @@ class _Item:
         area = body.held(body["xd"] * body["xh"] * body["xw"])
         begin = body.held(self.image * body["c"] * area)
         block = self._patches(area).block(self.place)
-        self._start()
         self._fetch()
-        with body.loop(0, (k + DEPTH - 1) // DEPTH) as part:
+        parts = T.max((k + DEPTH - 1) // DEPTH, body.i32(1))  # the first one starts the sums
+        with body.loop(0, body.held(parts)) as part:
             depth = body.held(T.min(k - part * DEPTH, body.i32(DEPTH)))
             step = _Part(part, depth, k, inner * area)
             if conv.grouped:
@@ -146,7 +146,7 @@ class _Item:
         with body.loop(0, self.panels) as q:
             left = self._weights(self.first + q, part)
             rows = T.min(body["n"] - (self.first + q) * PANEL, body.i32(PANEL))
-            self._add(left, q * PANEL, body.i32(0), body.held(rows), part.depth)
+            self._add(left, q * PANEL, body.i32(0), body.held(rows), part)
 
     def _add_groups(self, block: Block | StagedBlock, part: _Part, begin: Any, groups: Any) -> None:
         """The channels of each group that the one panel has, with the patches of its own."""
@@ -159,7 +159,7 @@ class _Item:
             block.pack(begin + g * part.image, part.number * DEPTH, part.depth)
             low = body.held(T.max(g * each, top) - top)
             rows = body.held(T.min((g + 1) * each, end) - top - low)
-            self._add(left, low, low, rows, part.depth)
+            self._add(left, low, low, rows, part)
 
     @property
     def _behind(self) -> int:
@@ -177,21 +177,15 @@ class _Item:
         sides = (body["xd"], body["xh"], body["xw"])
         places = (body["od"], body["oh"], body["ow"])
         total = body.held(body["batch"] * body["c"] * area)
-        out = body.workspace((DEPTH, PANEL), at=_SUMS)
+        out, flat = (body.workspace(s, at=_SUMS) for s in ((DEPTH, PANEL), (DEPTH * PANEL,)))
         windows, x = self.conv.windows, body.buffer("x")
-        return Patches(body, self.isa.lanes, windows, x, total, sides, places, out)
+        return Patches(body, self.isa.lanes, windows, x, total, sides, places, out, flat)
 
-    def _start(self) -> None:
-        """The sums [channel of the item][place] start as the bias, or 0."""
-        body, lanes = self.body, self.isa.lanes
-        sums = body.workspace((self.conv.together * PANEL, PANEL))
-        bias = body.buffer("bias") if self.conv.bias else None
-        with body.loop(0, self._rows()) as r:
-            begin = body.f32(0) if bias is None else bias[self.first * PANEL + r]
-            value = body.let(begin)
-            for v in range(0, PANEL, lanes):
-                with body.vector(lanes) as lane:
-                    body.store(sums, value, r, v + lane)
+    def _start(self, row: Any) -> Any:
+        """What the sums of a channel begin as."""
+        if not self.conv.bias:
+            return self.body.f32(0)
+        return self.body.buffer("bias")[self.first * PANEL + row]
 
     def _fetch(self) -> None:
         """Ask for what is stored in the end: many short pieces, far from each other."""
@@ -219,7 +213,7 @@ class _Item:
         decoder.part(conv.weight, panel, part.number, part.depth)
         return lambda r, i: out[i, r]
 
-    def _add(self, left: Element, at: Any, row: Any, rows: Any, depth: Any) -> None:
+    def _add(self, left: Element, at: Any, row: Any, rows: Any, part: _Part) -> None:
         """sums[at + r] += weights of row + r times the patches, for r < rows."""
         body = self.body
         sums = body.workspace((self.conv.together * PANEL, PANEL))
@@ -233,8 +227,9 @@ class _Item:
             right=lambda i, c: patches[i, c],
             sums=sums,
             first=at,
+            start=(tir.EQ(part.number, 0), self._start),
         )
-        product.emit(rows, depth)
+        product.emit(rows, part.depth)
 
     def _finish(self) -> None:
         body, epilogue = self.body, self.conv.epilogue

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from edgec.ir import dims
 from edgec.ir.dims import Dim
-from edgec.kernels.bands import Band, Bands, Columns, Stage, by_width, covered
+from edgec.kernels.bands import Band, Bands, Columns, Stage
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir
 from edgec.kernels.epilogues import PLAIN, Finish, full_names, result_pointer
@@ -22,7 +22,7 @@ from edgec.kernels.kernel import Kernel, Pointer, Size
 from edgec.kernels.patches import Windows
 from edgec.kernels.steps import Epilogue
 from edgec.kernels.tiles import PANEL
-from edgec.kernels.vectors import load, store
+from edgec.kernels.vectors import by_width, covered, load, store
 
 #: Places of a row in a band.
 _WIDE = 128

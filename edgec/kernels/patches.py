@@ -8,11 +8,13 @@ reads beside x.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir
 from edgec.kernels.tiles import PANEL
+from edgec.kernels.vectors import by_width, covered, load, store
 
 Triple = tuple[int, int, int]
 
@@ -41,6 +43,11 @@ class Windows:
         """Whether neighbouring places of a row read neighbours, whatever the tap."""
         return self.stride == (1, 1, 1)
 
+    @property
+    def copied(self) -> bool:
+        """Whether places read themselves, where the output is as large as x."""
+        return self.steady and self.taps == 1 and self.low == (0, 0, 0)
+
     def start(self, axis: int, place: Any) -> Any:
         """What of the index in x does not depend on the tap (times the stride where transposed)."""
         if self.transposed:
@@ -64,7 +71,7 @@ class Patches:
 
     x, total   all of x, flat, and its number of elements
     sides      extents of x: (d, h, w), and `places` of the output
-    out        view f32[depth][PANEL] of the workspace
+    out        view f32[depth][PANEL] of the workspace, `flat` the same in one axis
     """
 
     body: Body
@@ -75,11 +82,27 @@ class Patches:
     sides: tuple[Any, Any, Any]
     places: tuple[Any, Any, Any]
     out: Any
+    flat: Any
 
     def block(self, first: Any) -> Block:
         """The coordinates of places [first, first + PANEL); those behind the end are valid too."""
-        body, windows = self.body, self.windows
+        body = self.body
         starts = [body.registers((PANEL,), "int32") for _ in range(3)]
+        apart = body.registers((1,), "int32")
+        if self.windows.copied:
+            with body.when(tir.Not(self.whole())):
+                self._coordinates(first, starts, apart)
+        else:
+            self._coordinates(first, starts, apart)
+        return Block(self, first, tuple(starts), apart)
+
+    def whole(self) -> Any:
+        """Whether the output has as many places as x."""
+        sizes = [self.body.held(d * h * w) for d, h, w in (self.sides, self.places)]
+        return tir.EQ(*sizes)
+
+    def _coordinates(self, first: Any, starts: list[Any], apart: Any) -> None:
+        body, windows = self.body, self.windows
         _, high, wide = self.places
         with body.loop(0, PANEL) as p:
             place = body.held(first + p)
@@ -87,13 +110,11 @@ class Patches:
             indices = (line // high, line % high, place % wide)
             for axis, (start, index) in enumerate(zip(starts, indices, strict=True)):
                 body.store(start, windows.start(axis, index), p)
-        apart = body.registers((1,), "int32")
         body.store(apart, 0, 0)
         if windows.steady:
             with body.loop(0, PANEL) as p:
                 away = self._flat(starts, p) - self._flat(starts, 0) - p
                 body.store(apart, apart[0] | away, 0)
-        return Block(self, tuple(starts), apart)
 
     def _flat(self, starts: list[Any], p: Any) -> Any:
         _, h, w = self.sides
@@ -102,17 +123,52 @@ class Patches:
 
 @dataclass(frozen=True)
 class Block:
-    """One block of places: the coordinates that their windows start from.
+    """One block of places, from `first` on: the coordinates that their windows start from.
 
     apart   0 where all places read neighbours (of x or beside it)
     """
 
     patches: Patches
+    first: Any
     starts: tuple[Any, ...]
     apart: Any
 
     def pack(self, image: Any, first: Any, depth: Any) -> None:
         """out[i] = row first + i of the panel, for i < depth; `image` is where channel 0 begins."""
+        if not self.patches.windows.copied:
+            self._pack_taps(image, first, depth)
+            return
+        with T.If(self.patches.whole()):
+            with T.Then():
+                self._pack_copies(image, first, depth)
+            with T.Else():
+                self._pack_taps(image, first, depth)
+
+    def _pack_copies(self, image: Any, first: Any, depth: Any) -> None:
+        """Rows of channels, as far as the block goes: what is behind does not count."""
+        patches, body = self.patches, self.patches.body
+        d, h, w = patches.sides
+        area = body.held(d * h * w)
+        start = body.held(image + first * area + self.first)
+        count = body.held(area - self.first)
+
+        def copy(i: Any, c: Any, width: int) -> None:
+            value = load(patches.x, start + i * area + c, width)
+            store(patches.flat, value, i * PANEL + c, width)
+
+        def rows(widest: int) -> None:
+            with body.loop(0, depth) as i:
+                covered(body, count, widest, patches.lanes, partial(copy, i))
+
+        with T.If(count >= PANEL):
+            with T.Then():
+                with body.loop(0, depth) as i:
+                    for c in range(0, PANEL, patches.lanes):
+                        copy(i, c, patches.lanes)
+            with T.Else():
+                by_width(body, count, patches.lanes, rows)
+
+    def _pack_taps(self, image: Any, first: Any, depth: Any) -> None:
         patches, body = self.patches, self.patches.body
         windows = patches.windows
         taps, area = windows.taps, patches.sides[0] * patches.sides[1] * patches.sides[2]

@@ -25,6 +25,7 @@ class Product:
     """sums[first + r, c] += sum over k < depth of left(r, k) * right(k, c), r < rows, c < PANEL.
 
     ahead   what to fetch meanwhile, as long as this depth
+    start   (whether the sums begin here, what those of a row begin as)
     """
 
     body: Body
@@ -35,6 +36,7 @@ class Product:
     sums: Any
     first: Any = 0
     ahead: Ahead | None = None
+    start: tuple[Any, Callable[[Any], Any]] | None = None
 
     def emit(self, rows: Any, depth: Any) -> None:
         """All row tiles, largest first."""
@@ -51,7 +53,7 @@ class Product:
     def _tile(self, tile: Tile, row: Any, column: Any, depth: Any, number: Any) -> None:
         body, unroll = self.body, self.blocking.unroll
         sums = body.registers((tile.split * tile.rows * tile.cols,))
-        self._load(sums, tile, row, column)
+        self._begin(sums, tile, row, column)
         share: Share | None = None
         if self.ahead is not None and tile is self.blocking.tiles[0]:
             share = self.ahead.share(number, depth // unroll, unroll)
@@ -63,6 +65,27 @@ class Product:
         with body.loop(0, depth % unroll) as rest:
             self._step(sums, tile, row, column, depth // unroll * unroll + rest, 0)
         self._store(sums, tile, row, column)
+
+    def _begin(self, sums: Any, tile: Tile, row: Any, column: Any) -> None:
+        if self.start is None:
+            self._load(sums, tile, row, column)
+            return
+        fresh, value = self.start
+        with T.If(fresh):
+            with T.Then():
+                self._fill(sums, tile, lambda r: value(self.first + row + r))
+            with T.Else():
+                self._load(sums, tile, row, column)
+
+    def _fill(self, sums: Any, tile: Tile, value: Callable[[int], Any]) -> None:
+        body, lanes = self.body, self.lanes
+        for part in range(tile.split):
+            for r in range(tile.rows):
+                filled = body.let(body.f32(0) if part else value(r))
+                for c in range(0, tile.cols, lanes):
+                    at = (part * tile.rows + r) * tile.cols + c
+                    with body.vector(lanes) as lane:
+                        body.store(sums, filled, at + lane)
 
     def _load(self, sums: Any, tile: Tile, row: Any, column: Any) -> None:
         body, lanes = self.body, self.lanes

@@ -33,6 +33,38 @@ def store(buffer: Any, value: Any, at: Any, width: int) -> None:
     T.buffer_store(buffer, value, [at if width == 1 else T.ramp(at, 1, width)])
 
 
+def by_width(body: Body, count: Any, lanes: int, emit: Callable[[int], None]) -> None:
+    """emit(width) for the widest vector, 4 elements at least, that `count` has room for, or 1."""
+    if lanes < 4:
+        emit(1)
+        return
+    with T.If(count >= lanes):
+        with T.Then():
+            emit(lanes)
+        with T.Else():
+            by_width(body, count, lanes // 2, emit)
+
+
+def covered(
+    body: Body, count: Any, width: int, lanes: int, step: Callable[[Any, int], None]
+) -> None:
+    """step(j, width) until [0, count) is covered, where the last two vectors may overlap.
+
+    width   as by_width gives it
+    """
+    if width == 1:
+        with body.loop(0, count) as j:
+            step(j, 1)
+        return
+    if width < lanes:
+        step(body.i32(0), width)
+    else:
+        with body.loop(0, count // width) as v:
+            step(v * width, width)
+    with body.when(count % width != 0):
+        step(count - width, width)
+
+
 def spread(value: Any, width: int) -> Any:
     """A scalar in every lane."""
     return value if width == 1 else T.broadcast(value, width)

@@ -100,14 +100,37 @@ def test_a_conv_has_epilogues_of_every_extent(isa):
 
 
 @each_set
+@pytest.mark.parametrize(
+    "plane", [(1, 7, 7), (2, 5, 33), (1, 3, 70), (3, 9, 1), (2, 1, 40)], ids=str
+)
+@pytest.mark.parametrize(
+    ("size", "stride", "dilation"), [(3, 1, 1), (3, 2, 1), (7, 2, 1), (3, 3, 2)]
+)
+def test_a_conv_has_planes_of_any_size(isa, plane, size, stride, dilation):
+    """Blocks of places end within rows, and go on in the next rows and planes; the pads differ,
+    the one in front is the kernel's."""
+    x, w = torch.randn(2, 23, *plane), torch.randn(35, 23, 1, size, size)
+    reach = (size - 1) * dilation
+    top, left = reach // 2, reach
+    padded = F.pad(x, (left, 1, top, reach - top))
+    want = F.conv3d(
+        padded.double(), w.double(), None, (1, stride, stride), 0, (1, dilation, dilation)
+    )
+    steps, away = (1, stride, stride), (1, dilation, dilation)
+    windows = Windows((1, size, size), steps, (0, top, left), away)
+    check_conv(Conv(windows, bias=False), isa, x, Dense(w), None, want)
+
+
+@each_set
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_a_conv_decodes_its_weight(isa, groups):
+def test_a_conv_decodes_its_weight(isa, groups, stride):
     x, w = torch.randn(1, 48, 6, 5), torch.randn(40, 48 // groups, 3, 3)
     scale = torch.rand(40, 1) * 0.1 + 0.2
     weight = Affine(torch.zeros(w.shape, dtype=torch.int8), scale, bits=4).encode(w)
-    want = F.conv2d(x.double(), weight.decode().double(), padding=1, groups=groups)
+    want = F.conv2d(x.double(), weight.decode().double(), None, stride, 1, 1, groups)
     spec, _ = pack(weight)
-    made = Conv(windows_of(FIXED[0]), spec, bias=False, grouped=groups > 1)
+    made = Conv(windows_of(FIXED[stride - 1]), spec, bias=False, grouped=groups > 1)
     check_conv(made, isa, x, weight, None, want, groups)
 
 
