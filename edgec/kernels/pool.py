@@ -121,7 +121,7 @@ class Pool(Spatial):
         computed = computed_in(self.dtype)
         lanes = body.isa.lanes if stride is not None else 1
         total = body.registers((lanes,), computed)
-        start, largest = -math.inf if self.kind == "max" else 0, extremum(True, computed)
+        start = -math.inf if self.kind == "max" else 0
 
         def every(visit: Callable[[Any], None]) -> None:
             if stride is None:
@@ -140,14 +140,16 @@ class Pool(Spatial):
 
                 def add(lane: Any) -> None:
                     value = self.load(body, at if stride is None else at + lane * stride)
-                    both = (
-                        largest(total[lane], value) if self.kind == "max" else total[lane] + value
-                    )
-                    body.store(total, both, lane)
+                    body.store(total, self._combined(total[lane], value), lane)
 
                 every(add)
         scale = self._scale(body, ranges, starts)
         every(lambda at: finish(at, total[at] if scale is None else total[at] / scale))
+
+    def _combined(self, total: Any, value: Any) -> Any:
+        if self.kind == "max":
+            return extremum(True, computed_in(self.dtype))(total, value)
+        return total + value
 
     def _taps(self, body: Body, axis: str, start: Any) -> tuple[Any, Any]:
         """The steps of the window whose elements are inside of x along an axis."""
