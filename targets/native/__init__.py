@@ -15,8 +15,9 @@ from typing import ClassVar
 from edgec.errors import UnsupportedError
 from edgec.ir import Program, Range
 from edgec.target import Artifact, Executable, Target, legalized
+from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.files import write
-from edgec.targets.native.legal import encoding_verdict, op_verdict
+from edgec.targets.native.legal import op_verdict
 from edgec.targets.native.names import check_file_name, check_names
 from edgec.targets.native.outputs import check_outputs
 from edgec.targets.native.platforms import platforms

@@ -14,7 +14,6 @@ from edgec.ops.pool import AdaptiveAvgPool
 from edgec.ops.recurrent import Recurrent
 from edgec.ops.resize import Resize
 from edgec.target import NATIVE, Support, Verdict
-from edgec.targets.native.encodings import encoding_verdict
 from edgec.targets.native.lower import LOWERINGS
 from edgec.targets.native.lower_pool import ratio
 
@@ -113,6 +112,3 @@ LIMITS: Mapping[str, tuple[Limit, ...]] = {
         ),
     ),
 }
-
-
-__all__ = ["LIMITS", "encoding_verdict", "op_verdict"]

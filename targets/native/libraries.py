@@ -22,7 +22,6 @@ API = (
     "variant_of reserve release model_of"
 ).split()
 
-
 #: The same of its tokenizer, for models that have one.
 TOKENIZER_API = (
     "tokenizer_create tokenizer_destroy tokenizer_error tokenize detokenize generation_of "
@@ -105,7 +104,7 @@ def write_shared(code: ModelCode, platform: Platform, folder: Path) -> str:
     made = f"lib/{platform.triple}/{platform.library_name(identifier(code.name))}"
     (folder / made).parent.mkdir(parents=True, exist_ok=True)
     objects = list(library_objects(code, platform).values())
-    link = _link_wasm if platform.library.endswith(".wasm") else _link_elf
+    link = _link_wasm if platform.is_webassembly else _link_elf
     link(code, toolchain(platform.triple), objects, folder / made)
     return made
 

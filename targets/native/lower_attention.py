@@ -7,6 +7,7 @@ import math
 from edgec import patterns
 from edgec.ir import DType, Node, TensorType, dims
 from edgec.ir.dims import Dim
+from edgec.kernels import Kernel
 from edgec.kernels.attention import SparseAttention
 from edgec.kernels.attention_decode import DecodeAttention
 from edgec.kernels.attention_dense import DenseAttention
@@ -16,6 +17,7 @@ from edgec.patterns import Causal, Pattern
 from edgec.targets.native.lower_elementwise import cast
 from edgec.targets.native.lowering import given, lowers, operand
 from edgec.targets.native.sizes import greatest
+from edgec.targets.native.tables import Table
 from edgec.targets.native.views import Place, View
 from edgec.targets.native.writer import Writer
 
@@ -38,20 +40,24 @@ def attention(w: Writer, node: Node) -> View:
     for name, view in zip("qkvo", (q, k, v, to), strict=True):
         axes = zip(("batch", "head", "row"), view.strides, strict=False)
         sizes |= {f"{name}_{axis}": stride for axis, stride in axes}
-    few = not op.causal and greatest(q.shape[2], w.graph.dims) <= FEW_QUERIES
+    kernel: Kernel
+    places: list[Place] = []
     if op.pattern:
         table = w.table(_pattern(op), q.shape[2])
-        kernel = SparseAttention(head_dim, value_dim, table.ordered, kind)
-        arrays = ["row_ptr", "col_idx", "tile_id", "bias", *(["order"] if table.ordered else [])]
-        places = [Place(table.storage, table.offset(a) // 4) for a in arrays]
+        kernel, places = SparseAttention(head_dim, value_dim, table.ordered, kind), _arrays(table)
         sizes["period"] = table.pattern.head_period
-        w.call(kernel, [q, k, v, to, *places, *mask], **sizes)
-    elif few:
-        w.call(DecodeAttention(head_dim, value_dim, kind), [q, k, v, to, *mask], **sizes)
+    elif not op.causal and greatest(q.shape[2], w.graph.dims) <= FEW_QUERIES:
+        kernel = DecodeAttention(head_dim, value_dim, kind)
     else:
-        kernel_ = DenseAttention(head_dim, value_dim, op.causal, kind)
-        w.call(kernel_, [q, k, v, to, *mask], **sizes)
+        kernel = DenseAttention(head_dim, value_dim, op.causal, kind)
+    w.call(kernel, [q, k, v, to, *places, *mask], **sizes)
     return to if out.dtype is F32 else cast(w, w.row_major(to), out.dtype)
+
+
+def _arrays(table: Table) -> list[Place]:
+    """The arrays of a block table, in the order of the kernel's pointers."""
+    names = ("row_ptr", "col_idx", "tile_id", "bias", *(("order",) if table.ordered else ()))
+    return [Place(table.storage, table.offset(name) // 4) for name in names]
 
 
 def _pattern(op: Attention) -> Pattern:

@@ -37,7 +37,7 @@ def write_outputs(
     for platform in platforms:
         if "shared" in outputs and platform.library:
             files.append(write_shared(code, platform, folder))
-            if platform.triple == webassembly.TRIPLE:
+            if platform.is_webassembly:
                 files.append(_write_loader(code, files[-1], folder))
         if "static" in outputs and platform.archive:
             files.append(write_static(code, platform, folder))

@@ -36,6 +36,11 @@ class Platform:
     systems: str = ""
     processors: str = ""
 
+    @property
+    def is_webassembly(self) -> bool:
+        """Whether its shared library is a WebAssembly module."""
+        return self.library.endswith(".wasm")
+
     def library_name(self, name: str) -> str:
         return self.library.format(name=name)
 

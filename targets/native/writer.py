@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from edgec.ir import Constant, DType, Graph, Node, TensorType, dims
 from edgec.ir.dims import Dim
@@ -17,9 +16,7 @@ from edgec.targets.native.statements import Call, Comment, CopyState, Statement
 from edgec.targets.native.states import State
 from edgec.targets.native.tables import BuildTable, Table
 from edgec.targets.native.views import Place, Storage, View
-
-if TYPE_CHECKING:
-    from edgec.targets.native.weights import Weights
+from edgec.targets.native.weights import Weights
 
 #: What TVM calls the element types.
 TVM_TYPES = {
