@@ -19,12 +19,6 @@ class TableCapacity:
     tiles: int
     order: int
 
-    @property
-    def nbytes(self) -> int:
-        """Of row_ptr, col_idx, tile_id, order, bias and hashes."""
-        integers = self.row_ptr + 2 * self.blocks + self.order
-        return 4 * integers + self.tiles * (4 * BLOCK * BLOCK + 8)
-
 
 def table_capacity(pattern: Pattern, longest: int) -> TableCapacity:
     """Room for 0..`longest` tokens.
