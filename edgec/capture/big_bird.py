@@ -1,4 +1,5 @@
-"""transformers' BigBird with block_sparse attention under a pattern, for a while, at any length.
+"""transformers' BigBird and the encoder of its BigBirdPegasus with block_sparse attention under a
+pattern, for a while, at any length.
 
 The stock form works on whole blocks of B tokens. In blocks 1 .. last-1 a query sees its own block,
 the blocks beside it, the first and the last block, and r random blocks; in the first and the last
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -36,21 +37,37 @@ def sparse_big_bird(module: nn.Module) -> Iterator[None]:
     """Within the block each BigBirdModel with block_sparse attention computes in our form."""
     from transformers.models.big_bird import modeling_big_bird as stock
 
-    models: list[Any] = [m for m in module.modules() if isinstance(m, stock.BigBirdModel)]
-    models = [m for m in models if m.attention_type == "block_sparse"]
     with contextlib.ExitStack() as stack:
-        for model in models:
-            stack.enter_context(_adapted(model))
+        for model in _block_sparse(module, stock.BigBirdModel):
+            layers = [layer.attention.self for layer in model.encoder.layer]
+            stack.enter_context(_adapted(model, layers, _unpadded))
         yield
 
 
 @contextlib.contextmanager
-def _adapted(model: Any) -> Iterator[None]:
+def sparse_big_bird_pegasus(module: nn.Module) -> Iterator[None]:
+    """Within the block each BigBirdPegasusEncoder with block_sparse attention computes so."""
+    from transformers.models.bigbird_pegasus import modeling_bigbird_pegasus as stock
+
+    with contextlib.ExitStack() as stack:
+        for encoder in _block_sparse(module, stock.BigBirdPegasusEncoder):
+            layers = [layer.self_attn.self for layer in encoder.layers]
+            stack.enter_context(_adapted(encoder, layers, _unpadded_states))
+        yield
+
+
+def _block_sparse(module: nn.Module, kind: type[nn.Module]) -> list[Any]:
+    models: list[Any] = [m for m in module.modules() if isinstance(m, kind)]
+    return [m for m in models if m.attention_type == "block_sparse"]
+
+
+@contextlib.contextmanager
+def _adapted(model: Any, layers: Sequence[Any], unpadded: Callable[..., Any]) -> Iterator[None]:
+    """`model` makes the masks for `layers`, its attentions of blocks."""
     if model.config.output_attentions:
-        got = "config.output_attentions=True"
-        raise CaptureError("BigBirdModel", got, "a model whose weights of attention stay inside")
-    layers = [layer.attention.self for layer in model.encoder.layer]
-    model._pad_to_block_size = _unpadded
+        where, got = type(model).__name__, "config.output_attentions=True"
+        raise CaptureError(where, got, "a model whose weights of attention stay inside")
+    model._pad_to_block_size = unpadded
     model.create_masks_for_block_sparse_attn = _masks
     size, model.config.block_size = model.config.block_size, 0  # no input is too short for this
     for own in layers:
@@ -76,6 +93,11 @@ def _unpadded(
     return 0, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
 
 
+def _unpadded_states(hidden_states: Tensor, attention_mask: Tensor) -> tuple[int, Tensor, Tensor]:
+    """`_pad_to_block_size` of BigBirdPegasusEncoder, which pads embedded tokens."""
+    return 0, hidden_states, attention_mask
+
+
 def _masks(attention_mask: Tensor, block_size: int) -> tuple[Any, ...]:
     """`create_masks_for_block_sparse_attn`: of the four only what ours reads, [B, 1, 1, n]."""
     batch, length = attention_mask.shape
@@ -96,7 +118,7 @@ def _forward(own: Any) -> Callable[..., tuple[Tensor, None]]:
         # a plain comparison, so that export learns that the two (symbolic) lengths are one
         if to_mask.shape[-1] != x.shape[1]:
             got = f"a mask of {to_mask.shape[-1]} tokens for {x.shape[1]}"
-            raise CaptureError("BigBirdModel", got, "one for each token")
+            raise CaptureError(type(own).__name__, got, "one for each token")
         q, k, v = heads(own.query), heads(own.key), heads(own.value)
         y = attention(q, k, v, to_mask != 0, own.block_size, own.num_random_blocks)
         return y.transpose(1, 2).flatten(2), None

@@ -117,6 +117,7 @@ def _graph(
     symbols = name_symbols(shapes, specs)
     define_items(exported, symbols)
     ranges, told = apply_conditions(conditions, symbols, dim_ranges(exported, symbols))
+    symbols.within(ranges)
     types = [TensorType(DType.of(f.dtype), symbols.shape(f.shape)) for _, f, _ in shapes]
     b = Builder.new(name, list(zip(names, types, strict=True)), pool.constants, ranges)
     arguments = {holder: n for (holder, _), n in zip(holders, names, strict=True)}

@@ -1,4 +1,5 @@
-"""transformers' Longformer with attention under a pattern, for a while, at any length.
+"""transformers' Longformer and LED's encoder with attention under a pattern, for a while, at any
+length.
 
 The stock form pads inputs to whole windows, asks whether any token is global, and gathers global
 tokens by their number: none of that has static shapes. Ours computes the same values from
@@ -7,9 +8,9 @@ tokens by their number: none of that has static shapes. Ours computes the same v
     global rows    attention of the global projections over all tokens
 
 Which tokens are global is known where a model says so itself: none without a mask, the first one
-for classification of sequences, the first g where `model.leading_global = g` on the LongformerModel
-promises that of every mask. Another mask may hold any tokens; then both are computed over all pairs
-under masks, exactly and at quadratic cost.
+for classification of sequences, the first g where `leading_global = g` on the LongformerModel or
+LEDEncoder promises that of every mask. Another mask may hold any tokens; then both are computed
+over all pairs under masks, exactly and at quadratic cost.
 """
 
 from __future__ import annotations
@@ -41,25 +42,44 @@ def sparse_longformer(module: nn.Module) -> Iterator[None]:
     """Within the block each LongformerModel inside of `module` computes in our form."""
     from transformers.models.longformer import modeling_longformer as stock
 
+    with _replacing() as put:
+        for part in list(module.modules()):
+            if isinstance(part, stock.LongformerForSequenceClassification):
+                _first_token(part, put)
+            elif isinstance(part, stock.LongformerModel):
+                _model(part, put)
+        yield
+
+
+@contextlib.contextmanager
+def sparse_led(module: nn.Module) -> Iterator[None]:
+    """Within the block each LEDEncoder inside of `module` computes in our form."""
+    from transformers.models.led import modeling_led as stock
+
+    with _replacing() as put:
+        for part in list(module.modules()):
+            if isinstance(part, stock.LEDEncoder):
+                _led_encoder(part, put)
+        yield
+
+
+Put = Callable[[Any, str, Callable[..., Any]], None]
+
+
+@contextlib.contextmanager
+def _replacing() -> Iterator[Put]:
+    """put(owner, name, function): the method of this instance, until the block ends."""
     changed: list[Any] = []
 
     def put(owner: Any, name: str, function: Callable[..., Any]) -> None:
         setattr(owner, name, functools.wraps(getattr(owner, name))(function))
         changed.append((owner, name))
 
-    for part in list(module.modules()):
-        if isinstance(part, stock.LongformerForSequenceClassification):
-            _first_token(part, put)
-        elif isinstance(part, stock.LongformerModel):
-            _model(part, put)
     try:
-        yield
+        yield put
     finally:
         for owner, name in changed:
             delattr(owner, name)
-
-
-Put = Callable[[Any, str, Callable[..., Any]], None]
 
 
 def _first_token(classifier: Any, put: Put) -> None:
@@ -82,9 +102,24 @@ def _first_token(classifier: Any, put: Put) -> None:
 
 
 def _model(model: Any, put: Put) -> None:
+    found = _noted(model, put)
+    put(model, "_pad_to_window_size", _unpadded)
+    put(model.encoder, "forward", functools.partial(_encoder, model.encoder, found))
+
+
+def _led_encoder(encoder: Any, put: Put) -> None:
+    found = _noted(encoder, put)
+    put(encoder, "_pad_to_window_size", _led_unpadded)
+    for layer in encoder.layers:
+        own = layer.self_attn.longformer_self_attn
+        put(own, "forward", functools.partial(_led_attention, own, found))
+
+
+def _noted(model: Any, put: Put) -> Globals:
+    """What holds during each call of a model whose third argument is the mask of global tokens."""
     if model.config.output_attentions:
-        got = "config.output_attentions=True"
-        raise CaptureError("LongformerModel", got, "a model whose weights of attention stay inside")
+        where, got = type(model).__name__, "config.output_attentions=True"
+        raise CaptureError(where, got, "a model whose weights of attention stay inside")
     found, forward = Globals(), model.forward
 
     def called(*args: Any, **given: Any) -> Any:
@@ -95,8 +130,7 @@ def _model(model: Any, put: Put) -> None:
         return forward(*args, **given)
 
     put(model, "forward", called)
-    put(model, "_pad_to_window_size", _unpadded)
-    put(model.encoder, "forward", functools.partial(_encoder, model.encoder, found))
+    return found
 
 
 def _unpadded(
@@ -109,6 +143,27 @@ def _unpadded(
 ) -> tuple[Any, ...]:
     """`_pad_to_window_size`: patterns hold at any length."""
     return 0, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
+
+
+def _led_unpadded(
+    input_ids: Any, attention_mask: Any, inputs_embeds: Any, pad_token_id: int
+) -> tuple[Any, ...]:
+    """LEDEncoder's `_pad_to_window_size`."""
+    return 0, input_ids, attention_mask, inputs_embeds
+
+
+def _led_attention(
+    own: Any,
+    found: Globals,
+    hidden_states: Tensor,
+    attention_mask: Any = None,
+    is_index_masked: Any = None,
+    is_index_global_attn: Any = None,
+    is_global_attn: Any = None,
+    output_attentions: bool = False,
+) -> tuple[Tensor]:
+    """LEDEncoderSelfAttention's forward; the two masks are bool [B, n]."""
+    return (_attention(own, found, hidden_states, ~is_index_masked, is_index_global_attn),)
 
 
 def _encoder(
@@ -140,7 +195,10 @@ def _encoder(
 
 
 def _attention(own: Any, found: Globals, x: Tensor, real: Tensor, chosen: Tensor) -> Tensor:
-    """LongformerSelfAttention: x [B, n, E], real and chosen (global) bool [B, n] -> [B, n, E]."""
+    """What LongformerSelfAttention and LEDEncoderSelfAttention compute.
+
+    x [B, n, E], real and chosen (global) bool [B, n] -> [B, n, E]
+    """
 
     def heads(projection: Any, tokens: Tensor = x) -> Tensor:
         split: Tensor = projection(tokens).unflatten(-1, (own.num_heads, own.head_dim))

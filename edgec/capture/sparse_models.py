@@ -14,7 +14,11 @@ SPARSE = {
     "transformers.models.longformer.modeling_longformer": (
         "edgec.capture.longformer:sparse_longformer"
     ),
+    "transformers.models.led.modeling_led": "edgec.capture.longformer:sparse_led",
     "transformers.models.big_bird.modeling_big_bird": "edgec.capture.big_bird:sparse_big_bird",
+    "transformers.models.bigbird_pegasus.modeling_bigbird_pegasus": (
+        "edgec.capture.big_bird:sparse_big_bird_pegasus"
+    ),
 }
 
 

@@ -17,9 +17,10 @@ import sympy
 
 from edgec.errors import CaptureError
 from edgec.ir import dims
+from edgec.ir.bounds import decided
 from edgec.ir.builder import Builder
 from edgec.ir.dims import Dim
-from edgec.ir.graph import Value
+from edgec.ir.graph import Range, Value
 from edgec.ir.types import DType
 
 MAX_DENOMINATOR = 10**6  # of a float in a size: 0.7 means 7/10, not its nearest binary fraction
@@ -43,10 +44,18 @@ class Symbols:
         self.names = dict(names)
         self.hints = dict(hints)
         self._defined: dict[str, Dim] = {}
+        self._ranges: Mapping[str, Range] | None = None
+
+    def within(self, ranges: Mapping[str, Range]) -> None:
+        """From now on dimensions need to be right for these sizes only, and may be simpler."""
+        self._ranges = ranges
 
     def dim(self, size: Any) -> Dim:
         """An int or SymInt as a dimension. Raises CaptureError for what the IR cannot express."""
-        return int(size) if isinstance(size, int) else dims.normal(self.expr(size.node.expr))
+        if isinstance(size, int):
+            return int(size)
+        dim = dims.normal(self.expr(size.node.expr))
+        return dim if self._ranges is None else decided(dim, self._ranges)
 
     def dim_of(self, symbol: sympy.Symbol) -> Dim:
         """What one of torch's symbols stands for."""

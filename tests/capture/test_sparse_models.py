@@ -1,4 +1,4 @@
-"""Longformer and BigBird with sparse attention: captured under patterns, equal to transformers."""
+"""Longformer, LED, BigBird and BigBirdPegasus: captured under patterns, equal to transformers."""
 
 from __future__ import annotations
 
@@ -194,6 +194,112 @@ def test_the_first_block_counts_once_more_for_each_random_block() -> None:
     got = _sparse(q, k, v, real[None, None, None], BLOCK, RANDOM)
     torch.testing.assert_close(got[:, :, real], want[:, :, real])
     assert not got[:, :, ~real].any()
+
+
+# ------------------------------------------------------------------ encoders with decoders
+class Translating(nn.Module):
+    """Logits of a model with an encoder and a decoder; the `first` tokens are global."""
+
+    def __init__(self, model: Any, first: int = 0) -> None:
+        super().__init__()
+        self.model, self.first = model, first
+
+    def forward(self, ids: Tensor, mask: Tensor, decoder_ids: Tensor) -> Tensor:
+        given: dict[str, Any] = {}
+        if self.first:
+            given["global_attention_mask"] = torch.zeros_like(ids)
+            given["global_attention_mask"][:, : self.first] = 1
+        made: Tensor = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            decoder_input_ids=decoder_ids,
+            use_cache=False,
+            **given,
+        ).logits
+        return made
+
+
+SEQ2SEQ = {
+    "vocab_size": 99,
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "init_std": 0.2,
+}
+
+
+def led() -> Any:
+    torch.manual_seed(0)
+    sizes = {"max_encoder_position_embeddings": 600, "max_decoder_position_embeddings": 64}
+    config = tf.LEDConfig(**SEQ2SEQ, **sizes, attention_window=[8, 4])
+    return tf.LEDForConditionalGeneration(config).eval()
+
+
+def big_bird_pegasus() -> Any:
+    torch.manual_seed(0)
+    sparse = {"attention_type": "block_sparse", "block_size": BLOCK, "num_random_blocks": RANDOM}
+    config = tf.BigBirdPegasusConfig(**SEQ2SEQ, **sparse, max_position_embeddings=600)
+    return tf.BigBirdPegasusForConditionalGeneration(config).eval()
+
+
+def of_both(length: int, pad: int) -> tuple[Tensor, ...]:
+    return *tokens(length, pad), tokens(7, pad)[0]
+
+
+def captured_both(model: Translating, pad: int, least: int = 1) -> Program:
+    batch, src = Dim("batch", max=8), Dim("src", min=least, max=512)
+    sizes = {0: batch, 1: src}
+    tgt = {0: batch, 1: Dim("tgt", min=1, max=64)}
+    return edgec.capture(copy.deepcopy(model), of_both(20, pad), (sizes, sizes, tgt))
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_led_at_any_length(first: int) -> None:
+    model = Translating(led(), first)
+    if first:
+        model.model.led.encoder.leading_global = first
+    program = captured_both(model, 1, max(first, 1))
+    windows = [p for p in patterns(program) if p]
+    more = f" + global({first})" if first else ""
+    assert windows == [f"window(4){more}", f"window(2){more}"]
+    for length in (20, 3, 40, 133):
+        assert_equal(program, model, of_both(length, 1))
+
+
+def test_led_with_global_tokens_of_a_mask() -> None:
+    model = Translating(led(), 2)
+    program = captured_both(model, 1, 2)
+    assert not any(patterns(program))
+    for length in (20, 41):
+        assert_equal(program, model, of_both(length, 1))
+
+
+def test_led_whose_weights_of_attention_are_asked_for() -> None:
+    model = led()
+    model.config.output_attentions = True
+    with pytest.raises(CaptureError, match=r"\[LEDEncoder\] .*weights of attention stay inside"):
+        captured_both(Translating(model), 1)
+
+
+def test_big_bird_pegasus_at_any_length() -> None:
+    model = Translating(big_bird_pegasus())
+    program = captured_both(model, 0)
+    assert [p for p in patterns(program) if p] == ["block_local(4, 1) + global(4, 4)"] * 2
+    for length in (20, 1, DENSE_UP_TO, DENSE_UP_TO + 1, 133):
+        assert_equal(program, copy.deepcopy(model), of_both(length, 0), 2e-5)
+
+
+@pytest.mark.parametrize("make", [led, big_bird_pegasus])
+def test_encoders_are_as_before_after_capture(make: Any) -> None:
+    model = Translating(make())
+    before = [set(vars(part)) for part in model.modules()]
+    batch, src = Dim("batch", max=8), Dim("src", min=1, max=512)
+    edgec.capture(model, of_both(20, 1), ({0: batch, 1: src}, {0: batch, 1: src}, {0: batch}))
+    assert [set(vars(part)) for part in model.modules()] == before
 
 
 # ------------------------------------------------------------------ from a directory
