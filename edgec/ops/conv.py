@@ -103,30 +103,26 @@ class Conv(Op):
         function = (F.conv1d, F.conv2d, F.conv3d)[len(pads) - 1]
         return function(x, w, bias, self.stride, pads, self.dilation, self.groups)
 
-    def decompose(self, b: Builder, x: Value, w: Value, bias: Value | None = None) -> Value | None:
-        """Quantized activations as nodes in front; else, for one group, a product of windows."""
+    def decompose(self, b: Builder, x: Value, w: Value, bias: Value | None = None) -> Value:
+        """Quantized activations as nodes in front; else a product of windows for each group."""
         if self.activations != "none":
             x = emit_quantized(b, x, self, tuple(range(1, x.type.rank)))
             plain = Conv(self.stride, self.padding, self.dilation, self.groups)
             result: Value = b.emit(plain, x, w, bias)
             return result
-        if self.groups != 1:
-            return None
-        batch, _, *_ = x.type.shape
+        batch, g = x.type.shape[0], self.groups
         y_type = self.infer(x.type, w.type)
-        kernel = tuple(int(d) for d in w.type.shape[2:])
+        count, inner, *kernel = (int(d) for d in w.type.shape)
         padded = windows.surround(b, x, self.padding)
         parts = windows.window_slices(
             b, padded, kernel, self.stride, self.dilation, y_type.shape[2:]
         )
         area = dims.product(y_type.shape[2:])
-        columns = b.concat(
-            *(b.reshape(p, shape=(batch, 1, *x.type.shape[1:2], area)) for p in parts), axis=1
-        )
-        terms = dims.product((windows.volume(kernel), w.type.shape[1]))
+        columns = b.concat(*(b.reshape(p, shape=(batch, g, 1, inner, area)) for p in parts), axis=2)
+        terms = windows.volume(kernel) * inner
         order = (0, *range(2, w.type.rank), 1)
-        rows = b.reshape(b.permute(w, order=order), shape=(w.type.shape[0], terms))
-        y = b.matmul(rows, b.reshape(columns, shape=(batch, terms, area)))
+        rows = b.reshape(b.permute(w, order=order), shape=(g, count // g, terms))
+        y = b.matmul(rows, b.reshape(columns, shape=(batch, g, terms, area)))
         return _with_bias(b, b.reshape(y, shape=y_type.shape), bias)
 
     def reduction(self, inputs: Sequence[TensorType | None]) -> Dim:

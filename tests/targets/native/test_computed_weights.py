@@ -23,8 +23,8 @@ from tests.targets.native.test_ops import Cases, bounded
 UP = "stride=[2, 2], padding=[0, 0], output_padding=[0, 0], dilation=[1, 1]"
 APART = "stride=[3, 2], padding=[1, 2], output_padding=[2, 0], dilation=[1, 2], groups=2"
 
-#: More rows than a panel has, whole panels and others, more columns than a part has, 16 bits. With
-#: windows of CONV, whose kernels are then there.
+#: More rows than a panel has, whole panels and others, more columns than a part has, 16 and 64
+#: bits. With windows of CONV, whose kernels are then there.
 LARGE = (
     Case("conv", TWO, ("f32[1, 24, 5, 6]", "f32[40, 24, 3, 3]", "f32[40]")),
     Case("conv", f"{TWO}, groups=2", ("f32[2, 6, 5, 6]", "f32[64, 3, 3, 3]", "f32[64]")),
@@ -33,6 +33,8 @@ LARGE = (
     Case("conv_transpose", UP, ("f32[1, 70, 4, 5]", "f32[70, 64, 2, 2]", "f32[64]")),
     Case("conv_transpose", UP, ("bf16[1, 3, 4, 5]", "bf16[3, 5, 2, 2]", "bf16[5]")),
     Case("conv_transpose", APART, ("f32[2, 6, 4, 5]", "f32[6, 18, 3, 3]", "_")),
+    Case("conv", f"{TWO}, groups=2", ("f64[2, 6, 5, 6]", "const f64[4, 3, 3, 3]", "f64[4]")),
+    Case("conv_transpose", APART, ("f64[2, 6, 4, 5]", "f64[6, 2, 3, 3]", "_")),
 )
 
 
