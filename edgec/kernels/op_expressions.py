@@ -8,10 +8,12 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edgec.ir import Op
 from edgec.kernels import scalars
 from edgec.kernels.deferred import T, tir
 from edgec.kernels.element_types import computed_in, const, dtype_of, rounded
 from edgec.kernels.steps import Step
+from edgec.ops.activations import Gelu
 from edgec.ops.creation import Full
 
 Scalar = Callable[..., Any]  # (op, *operands) -> expression of the operands' dtype
@@ -100,9 +102,13 @@ def _unequal(a: Any, b: Any) -> Any:
 
 
 def _remainder(a: Any, b: Any) -> Any:
-    """libm's fmod: exact, with the sign of a."""
-    single = dtype_of(a) == "float32"
-    return T.call_pure_extern(dtype_of(a), "fmodf" if single else "fmod", a, b)
+    """libm's fmod, which LLVM calls for each lane: exact, with the sign of a."""
+    return tir.Mod(a, b)
+
+
+def _round(_op: Any, x: Any) -> Any:
+    """The nearest integer, of two the even one; T.nearbyint has no vectors (`has_vectors`)."""
+    return T.call_llvm_pure_intrin(dtype_of(x), "llvm.nearbyint", x)
 
 
 def _mod(_op: Any, a: Any, b: Any) -> Any:
@@ -178,7 +184,7 @@ SCALARS: dict[str, Scalar] = {
     "sign": _sign,
     "floor": lambda op, x: T.floor(x),
     "ceil": lambda op, x: T.ceil(x),
-    "round": lambda op, x: T.nearbyint(x),
+    "round": _round,
     "exp": _function("exp"),
     "log": _function("log"),
     "sqrt": lambda op, x: T.sqrt(x),
@@ -220,6 +226,13 @@ SCALARS: dict[str, Scalar] = {
     "logical_xor": lambda op, a, b: _xor(a, b),
     "where": lambda op, c, a, b: tir.Select(c, a, b),
 }
+
+
+def has_vectors(op: Op, dtype: str) -> bool:
+    """Whether other steps may follow this one in a chain. TVM writes a call that it makes no vector
+    of for one lane after another, and a name that is bound to it is the first lane's for all."""
+    called = op.name == "erf" or (isinstance(op, Gelu) and op.approximate == "none")
+    return not (called and dtype == "float64")
 
 
 def step_value(step: Step, operands: Sequence[Any]) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from edgec.ir import DType, Node, TensorType, dims
 from edgec.ir.dims import Dim, Shape
 from edgec.kernels.elementwise import Elementwise, Operand
-from edgec.kernels.op_expressions import SCALARS
+from edgec.kernels.op_expressions import SCALARS, has_vectors
 from edgec.kernels.steps import Step
 from edgec.ops.creation import Full
 from edgec.ops.elementwise import Add, Cast
@@ -59,6 +59,8 @@ def elementwise(w: Writer, node: Node) -> View:
 def is_deferred(w: Writer, node: Node) -> bool:
     """Whether an elementwise node is left to its only user, which is elementwise of its shape."""
     if node.op.name not in ELEMENTWISE or not w.only_user(node.output.name):
+        return False
+    if not has_vectors(node.op, TVM_TYPES[node.output.type.dtype]):
         return False
     (user,) = w.users_of(node.output.name)
     shape = node.output.type.shape
