@@ -9,8 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgec.runtime.golden import GoldenCall, read_outputs, write_golden
-from edgec.runtime.model import Array
+from edgec.runtime.golden import Array, GoldenCall, read_outputs, write_golden
 from edgec.targets.native.emulated import TRIPLE, loading_program
 from tests.runtime.tools import need
 
