@@ -233,10 +233,19 @@ class _Item:
 
     def _finish(self) -> None:
         body, epilogue = self.body, self.conv.epilogue
-        sums = body.workspace((self.conv.together * PANEL, PANEL))
         strides = dict.fromkeys((*full_names(epilogue), "y"), self.places)
         finish = Finish.of(body, epilogue, strides)
-        count = body.held(T.min(self.places - self.place, body.i32(PANEL)))
+        left = body.held(self.places - self.place)
+        with T.If(left >= PANEL):
+            with T.Then():
+                self._finish_rows(finish, PANEL)
+            with T.Else():
+                self._finish_rows(finish, left)
+
+    def _finish_rows(self, finish: Finish, count: Any) -> None:
+        """`count` places of each channel; all of a block need no remainder's code."""
+        body, lanes = self.body, self.isa.lanes
+        sums = body.workspace((self.conv.together * PANEL, PANEL))
         with body.loop(0, self._rows()) as r:
             channel = body.held(self.first * PANEL + r)
             row = body.held(self.image * body["n"] + channel)
@@ -244,4 +253,8 @@ class _Item:
             def step(c: Any) -> None:
                 finish.element(sums[r, c], row, self.place + c, channel)
 
-            finish.rows(count, self.isa.lanes, step)
+            if count is PANEL:
+                with body.loop(0, PANEL // lanes) as v, body.vector(lanes) as lane:
+                    step(v * lanes + lane)
+            else:
+                finish.rows(count, lanes, step)
