@@ -109,10 +109,10 @@ _NUMPY: dict[Any, Callable[[Any, Any], Any]] = {
     sympy.Add: np.add,
     sympy.Mul: np.multiply,
     sympy.Pow: np.power,
-    sympy.Mod: np.mod,
+    sympy.Mod: lambda a, b: np.mod(a, np.maximum(b, 1)),
     sympy.Min: np.minimum,
     sympy.Max: np.maximum,
-    FloorDiv: np.floor_divide,
+    FloorDiv: lambda a, b: np.floor_divide(a, np.maximum(b, 1)),
 }
 
 
@@ -143,6 +143,11 @@ def _interval(e: Any, sizes: Mapping[str, Bounds]) -> Bounds:
 
 
 def _corners(func: Any, a: Bounds, b: Bounds) -> Bounds:
-    """Of products, powers and floor divisions, which are monotone in each operand."""
+    """Of products, powers and floor divisions, which are monotone in each operand on either side
+    of zero. No size makes a divisor less than 1."""
+    if func is FloorDiv:
+        b = max(b[0], 1), max(b[1], 1)
     values = [_EXACT[func](x, y) for x in a for y in b]
+    if a[0] < 0 < a[1]:
+        values.append(0)
     return min(values), max(values)

@@ -36,15 +36,16 @@ class FloorDiv(sympy.Function):  # type: ignore[misc]
             return a
         if a.is_Integer and b.is_Integer:
             return a // b
-        if b.is_Integer:
-            # floor((b * q + r) / b) = q + floor(r / b): pull out every term that b divides
-            terms = sympy.Add.make_args(sympy.expand(a))
-            whole = [t for t in terms if t.as_coeff_Mul()[0] % b == 0 and (t / b).is_integer]
-            if whole:
-                rest = sympy.Add(*(t for t in terms if t not in whole))
-                return sympy.Add(*(t / b for t in whole)) + (FloorDiv(rest, b) if rest != 0 else 0)
-            if len(terms) == 1 and isinstance(a, FloorDiv) and a.args[1].is_Integer:
-                return FloorDiv(a.args[0], a.args[1] * b)
+        if b.is_Add:
+            ratio = sympy.cancel(a / b)
+            return ratio if ratio.is_integer else None
+        # floor((b * q + r) / b) = q + floor(r / b): pull out every term that b divides
+        terms = sympy.Add.make_args(sympy.expand(a))
+        if whole := [t for t in terms if (t / b).is_integer]:
+            rest = sympy.Add(*(t for t in terms if t not in whole))
+            return sympy.Add(*(t / b for t in whole)) + (FloorDiv(rest, b) if rest != 0 else 0)
+        if b.is_Integer and isinstance(a, FloorDiv) and a.args[1].is_Integer:
+            return FloorDiv(a.args[0], a.args[1] * b)
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -47,6 +48,20 @@ def test_bounds_hold_and_decisions_change_no_value(dim: Dim, n: Range, m: Range)
     low, high = bounds(dim, ranges)
     assert low <= min(found) and max(found) <= high
     assert values(decided(dim, ranges), ranges) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["n*m//m", "(n*n + n)//n", "(n*m + m)//(m*n)", "n*m % m", "n*n % n", "n//(m//3)"]
+)
+def test_sizes_that_make_a_divisor_zero_do_not_count(text: str) -> None:
+    """Nothing has such sizes; the ranges may still admit them."""
+    ranges = {"n": Range(0, 9), "m": Range(0, 8)}
+    found = []
+    for n, m in itertools.product(range(10), range(9)):
+        with contextlib.suppress(ZeroDivisionError):
+            found.append(dims.evaluate(dims.parse(text), {"n": n, "m": m}))
+    low, high = bounds(dims.parse(text), ranges)
+    assert low <= min(found) and max(found) <= high < 200
 
 
 @pytest.mark.parametrize(

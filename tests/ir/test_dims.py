@@ -65,6 +65,10 @@ def test_forms_that_differ_only_in_writing_are_the_same():
     assert same(2 * (batch + seq), seq * 2 + batch + batch)
     assert same(floordiv(4 * batch + 2, 2), 2 * batch + 1)
     assert same(floordiv(floordiv(seq, 2), 3), floordiv(seq, 6))
+    assert floordiv(seq * seq, seq) == seq
+    assert show(floordiv(2 * seq * batch + batch, seq)) == "2*batch + (batch//seq)"
+    assert floordiv(seq * (batch + 3) * 2, batch + 3) == 2 * seq
+    assert show(floordiv(seq * 2, batch + 3)) == "2*seq//(batch + 3)"
     assert same((seq + 1) // 2, floordiv(seq + 1, 2))
     assert show((seq + 1) // 2) == "(seq + 1)//2"
     assert dims.evaluate((seq + 1) // 2 + 1, {"seq": 6}) == 4
