@@ -68,7 +68,7 @@ def test_forms_that_differ_only_in_writing_are_the_same():
     assert floordiv(seq * seq, seq) == seq
     assert show(floordiv(2 * seq * batch + batch, seq)) == "2*batch + (batch//seq)"
     assert floordiv(seq * (batch + 3) * 2, batch + 3) == 2 * seq
-    assert show(floordiv(seq * 2, batch + 3)) == "2*seq//(batch + 3)"
+    assert show(floordiv(seq * 2, batch + 3)) == "(2*seq)//(batch + 3)"
     assert same((seq + 1) // 2, floordiv(seq + 1, 2))
     assert show((seq + 1) // 2) == "(seq + 1)//2"
     assert dims.evaluate((seq + 1) // 2 + 1, {"seq": 6}) == 4
