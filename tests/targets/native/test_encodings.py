@@ -18,6 +18,7 @@ from edgec.ir import (
     Dense,
     DType,
     Encoding,
+    Graph,
     Lut,
     Outliers,
     Program,
@@ -25,8 +26,11 @@ from edgec.ir import (
     Sparse,
     TensorType,
 )
+from edgec.kernels import InstructionSet
+from edgec.kernels.calling import host_sets
 from edgec.kernels.panels import BEHIND_TABLE, DEPTH
 from edgec.runtime.container_reader import read_container
+from edgec.runtime.model import Model
 from edgec.target import Artifact, Support
 from edgec.targets.native import Native
 from edgec.targets.native.encodings import encoding_verdict
@@ -94,21 +98,36 @@ def inputs_of(use: str) -> list[torch.Tensor]:
 
 @each_encoding
 def test_each_use_computes_what_the_encoding_means(name: str, tmp_path: Path) -> None:
+    """On every instruction set of this machine."""
     program = uses_of(ENCODINGS[name])
     artifact = emit(program, tmp_path)
-    executable, exact = Native.load(tmp_path), Interpreter(program, compute=torch.float64)
-    for use in program.graphs:
-        for x in inputs_of(use):
-            (got,), (want,) = executable.run(use, [x]), exact.run([x], use)
-            terms = {"decode": 1, "matmul": N}.get(use, K)
-            tolerance = 0.0 if use == "gather" else rounding(want, terms)
-            assert got.dtype == torch.float32
-            assert agree(got, want.float(), tolerance), use
+    exact = Interpreter(program, compute=torch.float64)
+    calls = [(use, x, exact.run([x], use)[0]) for use in program.graphs for x in inputs_of(use)]
+    for isa in host_sets():
+        with opened(tmp_path, isa) as model:
+            for use, x, want in calls:
+                terms = {"decode": 1, "matmul": N}.get(use, K)
+                tolerance = 0.0 if use == "gather" else rounding(want, terms)
+                got = computed(model, program.graphs[use], x)
+                assert got.dtype == torch.float32
+                assert agree(got, want.float(), tolerance), (use, isa.name)
     for constant, stored in artifact.stored.items():
         encoding = program.constants[constant].encoding
         assert stored.support is encoding_verdict(encoding).support
         assert stored.encoding == encoding.describe()
         assert stored.nbytes == bytes_in_file(tmp_path, constant)
+
+
+def opened(folder: Path, isa: InstructionSet) -> Model:
+    (library,) = folder.glob(f"lib/{isa.triple}/*")
+    return Model(library, folder / "model.weights", variant=isa.name)
+
+
+def computed(model: Model, graph: Graph, x: torch.Tensor) -> torch.Tensor:
+    env = graph.bind((tuple(x.shape),))
+    sizes = [env.get(d.name, d.min) for d in model.functions[graph.name].dims]
+    (got,) = model.run(graph.name, sizes, [x.numpy()])
+    return torch.from_numpy(got)
 
 
 def bytes_in_file(folder: Path, constant: str) -> int:
