@@ -1,6 +1,6 @@
 """What windows over two axes read, as panels [k][PANEL], by way of staged rows.
 
-As `patches.py`, for the same rows k and columns, but in vectors whatever the stride: each channel
+As `patches.py`, for the same rows k and columns, but in vectors for strides too: each channel
 is staged with its padding (`bands.py`), and a tap then reads neighbours for neighbouring places of
 a row of the output. Vectors are stored over the end of such a row, where the next one follows.
 """
@@ -19,10 +19,12 @@ from edgec.kernels.vectors import load, store
 
 
 def is_staged(windows: Windows) -> bool:
-    """Whether windows are over two axes, and cannot be read without being staged."""
+    """Whether windows are over two axes, and do not read neighbours for neighbouring places.
+
+    Those that do are packed faster from where they are, as long as the output has the size of x.
+    """
     flat = (windows.kernel[0], windows.stride[0], windows.low[0]) == (1, 1, 0)
-    copied = windows.steady and windows.taps == 1
-    return flat and not windows.transposed and not copied
+    return flat and not windows.transposed and not windows.steady
 
 
 def bands_of(windows: Windows) -> Bands:
