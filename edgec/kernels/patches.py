@@ -104,12 +104,20 @@ class Patches:
     def _coordinates(self, first: Any, starts: list[Any], apart: Any) -> None:
         body, windows = self.body, self.windows
         _, high, wide = self.places
+        line = body.held(first // wide)
+        plane = body.held(line // high)
+        at = body.registers((3,), "int32")  # counted up: division takes longer than all else here
+        for axis, index in enumerate((plane, line - plane * high, first - line * wide)):
+            body.store(at, index, axis)
         with body.loop(0, PANEL) as p:
-            place = body.held(first + p)
-            line = body.held(place // wide)
-            indices = (line // high, line % high, place % wide)
-            for axis, (start, index) in enumerate(zip(starts, indices, strict=True)):
-                body.store(start, windows.start(axis, index), p)
+            for axis, start in enumerate(starts):
+                body.store(start, windows.start(axis, at[axis]), p)
+            carry = body.i32(1)
+            for axis, extent in ((2, wide), (1, high)):
+                after = body.held(at[axis] + carry)
+                carry = body.held(tir.Select(tir.EQ(after, extent), body.i32(1), body.i32(0)))
+                body.store(at, after - carry * extent, axis)
+            body.store(at, at[0] + carry, 0)
         body.store(apart, 0, 0)
         if windows.steady:
             with body.loop(0, PANEL) as p:
