@@ -136,10 +136,11 @@ def _pow(_op: Any, a: Any, b: Any) -> Any:
     if dtype_of(a) == "float32":
         return scalars.power(a, getattr(b, "value", b))  # a constant exponent may be a product
     if _is_float(a):
-        return T.pow(a, b)
+        return scalars.libm_power(dtype_of(a), a, b)
     if isinstance(b, tir.IntImm) and 0 <= int(b) <= _SHORT_POWER:
         return functools.reduce(operator.mul, [a] * int(b), _like(1, a))
-    return T.cast(T.pow(T.cast(a, "float64"), T.cast(b, "float64")), dtype_of(a))
+    made = scalars.libm_power("float64", T.cast(a, "float64"), T.cast(b, "float64"))
+    return T.cast(made, dtype_of(a))
 
 
 def _softplus(op: Any, x: Any) -> Any:

@@ -14,7 +14,7 @@ twice is bound to a name (`T.bind`), or nested functions grow exponentially.
 from edgec.kernels.scalars.circular import cos, sin
 from edgec.kernels.scalars.exponentials import erf, exp, exp2, exp_negative, expm1, sigmoid, tanh
 from edgec.kernels.scalars.floats import bits, f32, float_of, is_nan, select
-from edgec.kernels.scalars.logarithm import log, power
+from edgec.kernels.scalars.logarithm import libm_power, log, power
 
 __all__ = [
     "bits",
@@ -27,6 +27,7 @@ __all__ = [
     "f32",
     "float_of",
     "is_nan",
+    "libm_power",
     "log",
     "power",
     "select",

@@ -46,12 +46,18 @@ def log(x: Any) -> Any:
 
 
 def power(x: Any, y: Any) -> Any:
-    """x**y: products and roots for exponents of `_POWERS`, else powf of libm for each lane."""
+    """x**y: products and roots for exponents of `_POWERS`, else powf of libm."""
     if isinstance(y, float | int):
         if float(y) in _POWERS:
             return _POWERS[float(y)](T.bind(x))
         y = f32(y)
-    return T.pow(x, y)
+    return libm_power("float32", x, y)
+
+
+def libm_power(dtype: str, x: Any, y: Any) -> Any:
+    """pow or powf for each lane. T.pow is the same call, but TVM warns of constant exponents on
+    stderr."""
+    return T.call_llvm_pure_intrin(dtype, "llvm.pow", x, y)
 
 
 _POWERS = {
