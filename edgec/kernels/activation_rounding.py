@@ -15,6 +15,7 @@ from edgec.kernels.body import Body
 from edgec.kernels.deferred import T, tir
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
+from edgec.kernels.scalars import nearest
 from edgec.kernels.sweep import each, fold
 
 
@@ -101,7 +102,7 @@ class RoundActivations(Kernel):
                     scale, zero = _of_all_rows(body)
 
             def element(i: Any) -> None:
-                code = T.nearbyint(x[start + i] / scale) + zero
+                code = nearest(x[start + i] / scale) + zero
                 body.store(y, (_clamp(code, low, high) - zero) * scale, start + i)
 
             each(body, k, element)
@@ -117,4 +118,4 @@ def _of_all_rows(body: Body) -> tuple[Any, Any]:
             body.store(ends, pick(ends[side], found[r * 2 + side]), side)
     low, high = body.let(ends[0]), body.let(ends[1])
     scale = _step(body, high - low, 255)
-    return scale, body.let(T.nearbyint(_clamp(-low / scale, body.f32(0), body.f32(255))))
+    return scale, body.let(nearest(_clamp(-low / scale, body.f32(0), body.f32(255))))

@@ -106,11 +106,6 @@ def _remainder(a: Any, b: Any) -> Any:
     return tir.Mod(a, b)
 
 
-def _round(_op: Any, x: Any) -> Any:
-    """The nearest integer, of two the even one; T.nearbyint has no vectors (`has_vectors`)."""
-    return T.call_llvm_pure_intrin(dtype_of(x), "llvm.nearbyint", x)
-
-
 def _mod(_op: Any, a: Any, b: Any) -> Any:
     if _is_float(a):
         rest, zero = _remainder(a, b), _like(0, a)
@@ -185,7 +180,7 @@ SCALARS: dict[str, Scalar] = {
     "sign": _sign,
     "floor": lambda op, x: T.floor(x),
     "ceil": lambda op, x: T.ceil(x),
-    "round": _round,
+    "round": lambda op, x: scalars.nearest(x),
     "exp": _function("exp"),
     "log": _function("log"),
     "sqrt": lambda op, x: T.sqrt(x),

@@ -13,7 +13,7 @@ twice is bound to a name (`T.bind`), or nested functions grow exponentially.
 
 from edgec.kernels.scalars.circular import cos, sin
 from edgec.kernels.scalars.exponentials import erf, exp, exp2, exp_negative, expm1, sigmoid, tanh
-from edgec.kernels.scalars.floats import bits, f32, float_of, is_nan, select
+from edgec.kernels.scalars.floats import bits, f32, float_of, is_nan, nearest, select
 from edgec.kernels.scalars.logarithm import libm_power, log, power
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "is_nan",
     "libm_power",
     "log",
+    "nearest",
     "power",
     "select",
     "sigmoid",

@@ -47,6 +47,11 @@ def is_nan(x: Any) -> Any:
     return (bits(x) & i32(2**31 - 1)) > i32(0x7F800000)
 
 
+def nearest(x: Any) -> Any:
+    """The nearest integer of an f32 or f64, of two the even one. T.nearbyint has no vectors."""
+    return T.call_llvm_pure_intrin(str(x.ty.dtype), "llvm.nearbyint", x)
+
+
 def copysign(magnitude: Any, sign: Any) -> Any:
     """A magnitude >= 0 (or NaN) with the sign of another value."""
     return float_of(bits(magnitude) | (bits(sign) & i32(-(2**31))))
