@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import Any
 
 import hypothesis
 import pytest
@@ -22,6 +23,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Kernels that tests compile are kept where pytest keeps things, for all workers and runs."""
     if (kept := getattr(config, "cache", None)) is not None:
         os.environ.setdefault("EDGEC_CACHE", str(kept.mkdir("kernels")))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Idle workers take from busy ones: tests of native code are slow, and stand together."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
 
 
 hypothesis.settings.register_profile("edgec", derandomize=True, deadline=None)
