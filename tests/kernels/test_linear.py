@@ -15,6 +15,7 @@ from edgec.kernels.panel_packing import pack
 from edgec.kernels.steps import Epilogue, Step
 from edgec.kernels.tiles import BLOCKINGS, CANDIDATES
 from edgec.kernels.tuning import database, from_json, measuring, to_json
+from edgec.kernels.tuning.__main__ import main as tune
 from edgec.kernels.tuning.measuring import CASES
 from edgec.ops.activations import Gelu
 from edgec.ops.elementwise import Add, Mul
@@ -112,6 +113,14 @@ def test_blockings_are_such_as_kernels_take(isa):
 
 def test_every_family_of_the_database_is_measured():
     assert set(database("x86_64_avx512")) == set(CASES)
+
+
+def test_a_tuner_of_unknown_instructions_says_which_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        tune(["--set", "sse"])
+    assert all(isa.name in capsys.readouterr().err for isa in host_sets()[:1])
 
 
 @pytest.mark.parametrize(("times", "chosen"), [((1.05, 1.0, 2.0), 0), ((1.5, 1.2, 1.0), 2)])

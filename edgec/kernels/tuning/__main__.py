@@ -1,15 +1,16 @@
 """Measures tiles on this machine and writes the databases of its instruction sets.
 
-    python -m edgec.kernels.tuning [instruction set ...]
+    python -m edgec.kernels.tuning [--set NAME ...]
 
 A machine under other load gives other answers: run it alone, and look at what it prints.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
-import sys
+from collections.abc import Sequence
 
 from edgec.kernels.calling import host_sets
 from edgec.kernels.instruction_sets import InstructionSet
@@ -18,10 +19,16 @@ from edgec.kernels.tuning import FOLDER, to_json
 from edgec.kernels.tuning.measuring import CASES, fastest
 
 
-def main(names: list[str]) -> None:
-    for isa in host_sets():
-        if not names or isa.name in names:
-            _tune(isa)
+def main(arguments: Sequence[str] | None = None) -> None:
+    sets = {isa.name: isa for isa in host_sets()}
+    parser = argparse.ArgumentParser(
+        prog="python -m edgec.kernels.tuning", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument(
+        "--set", nargs="+", choices=sets, default=list(sets), help="of instructions; all of these"
+    )
+    for name in parser.parse_args(arguments).set:
+        _tune(sets[name])
 
 
 def _tune(isa: InstructionSet) -> None:
@@ -50,4 +57,4 @@ def _model() -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
