@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from edgec.capture.sparse_models import refuse_shown_attention, replacing
 from edgec.errors import CaptureError
 from edgec.nn import sparse_attention
 
@@ -64,21 +65,18 @@ def _block_sparse(module: nn.Module, kind: type[nn.Module]) -> list[Any]:
 @contextlib.contextmanager
 def _adapted(model: Any, layers: Sequence[Any], unpadded: Callable[..., Any]) -> Iterator[None]:
     """`model` makes the masks for `layers`, its attentions of blocks."""
-    if model.config.output_attentions:
-        where, got = type(model).__name__, "config.output_attentions=True"
-        raise CaptureError(where, got, "a model whose weights of attention stay inside")
-    model._pad_to_block_size = unpadded
-    model.create_masks_for_block_sparse_attn = _masks
-    size, model.config.block_size = model.config.block_size, 0  # no input is too short for this
-    for own in layers:
-        own.forward = _forward(own)
-    try:
-        yield
-    finally:
-        del model._pad_to_block_size, model.create_masks_for_block_sparse_attn
-        model.config.block_size = size
+    refuse_shown_attention(model)
+    size = model.config.block_size
+    with replacing() as put:
+        put(model, "_pad_to_block_size", unpadded)
+        put(model, "create_masks_for_block_sparse_attn", _masks)
         for own in layers:
-            del own.forward
+            put(own, "forward", _forward(own))
+        model.config.block_size = 0  # no input is too short for this
+        try:
+            yield
+        finally:
+            model.config.block_size = size
 
 
 def _unpadded(

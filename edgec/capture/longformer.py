@@ -18,14 +18,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgec.errors import CaptureError
+from edgec.capture.sparse_models import Put, refuse_shown_attention, replacing
 from edgec.nn import sparse_attention
 
 
@@ -42,7 +42,7 @@ def sparse_longformer(module: nn.Module) -> Iterator[None]:
     """Within the block each LongformerModel inside of `module` computes in our form."""
     from transformers.models.longformer import modeling_longformer as stock
 
-    with _replacing() as put:
+    with replacing() as put:
         for part in list(module.modules()):
             if isinstance(part, stock.LongformerForSequenceClassification):
                 _first_token(part, put)
@@ -56,30 +56,11 @@ def sparse_led(module: nn.Module) -> Iterator[None]:
     """Within the block each LEDEncoder inside of `module` computes in our form."""
     from transformers.models.led import modeling_led as stock
 
-    with _replacing() as put:
+    with replacing() as put:
         for part in list(module.modules()):
             if isinstance(part, stock.LEDEncoder):
                 _led_encoder(part, put)
         yield
-
-
-Put = Callable[[Any, str, Callable[..., Any]], None]
-
-
-@contextlib.contextmanager
-def _replacing() -> Iterator[Put]:
-    """put(owner, name, function): the method of this instance, until the block ends."""
-    changed: list[Any] = []
-
-    def put(owner: Any, name: str, function: Callable[..., Any]) -> None:
-        setattr(owner, name, functools.wraps(getattr(owner, name))(function))
-        changed.append((owner, name))
-
-    try:
-        yield put
-    finally:
-        for owner, name in changed:
-            delattr(owner, name)
 
 
 def _first_token(classifier: Any, put: Put) -> None:
@@ -117,9 +98,7 @@ def _led_encoder(encoder: Any, put: Put) -> None:
 
 def _noted(model: Any, put: Put) -> Globals:
     """What holds during each call of a model whose third argument is the mask of global tokens."""
-    if model.config.output_attentions:
-        where, got = type(model).__name__, "config.output_attentions=True"
-        raise CaptureError(where, got, "a model whose weights of attention stay inside")
+    refuse_shown_attention(model)
     found, forward = Globals(), model.forward
 
     def called(*args: Any, **given: Any) -> Any:
