@@ -13,7 +13,7 @@ from edgec.kernels.deferred import T, tir
 from edgec.kernels.epilogues import PLAIN, Finish, full_names, result_dtype, result_pointer
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
-from edgec.kernels.panel_decoding import DECODED, SCRATCH, Decoder
+from edgec.kernels.panel_decoding import DECODED, Decoder, scratch
 from edgec.kernels.panels import DEPTH, F32, Panels
 from edgec.kernels.patches import Block, Patches, Windows
 from edgec.kernels.prefetch import LINE_BYTES, fetch
@@ -75,8 +75,7 @@ class Conv(Kernel):
 
     def workspace_bytes(self, isa: InstructionSet) -> int:
         staged = bands_of(self.windows).plane if is_staged(self.windows) else 0
-        scratch = 0 if self.weight == F32 else SCRATCH
-        return 4 * (_SUMS + DEPTH * self.width(isa) + scratch + staged)
+        return 4 * (_SUMS + DEPTH * self.width(isa) + scratch(self.weight) + staged)
 
     def width(self, isa: InstructionSet) -> int:
         """Elements of a row of patches: staged ones are stored over its end."""
@@ -169,9 +168,8 @@ class _Item:
     def _patches(self, area: Any) -> Patches | StagedPatches:
         body = self.body
         if is_staged(self.conv.windows):
-            scratch = 0 if self.conv.weight == F32 else SCRATCH
             out = body.workspace((1 << 24,), at=_SUMS)
-            staged = body.workspace((1 << 24,), at=self._behind + scratch)
+            staged = body.workspace((1 << 24,), at=self._behind + scratch(self.conv.weight))
             width = self.conv.width(self.isa)
             return StagedPatches(body, self.isa.lanes, self.conv.windows, out, width, staged)
         sides = (body["xd"], body["xh"], body["xw"])

@@ -16,7 +16,7 @@ from edgec.kernels.deferred import T
 from edgec.kernels.epilogues import PLAIN, Finish, operand_parameters, result_pointer
 from edgec.kernels.instruction_sets import InstructionSet
 from edgec.kernels.kernel import Kernel, Pointer, Size
-from edgec.kernels.panel_decoding import SCRATCH
+from edgec.kernels.panel_decoding import scratch
 from edgec.kernels.panels import DEPTH, F32, Panels
 from edgec.kernels.prefetch import Ahead
 from edgec.kernels.products import Product, depth_parts
@@ -72,7 +72,7 @@ class Linear(Kernel):
         return dims.floordiv(dims.normal((rows + 1) * sizes["k"] * PANEL), 16)
 
     def workspace_bytes(self, isa: InstructionSet) -> int:
-        return 4 * (_SUMS + (0 if self.weight == F32 else SCRATCH))
+        return 4 * (_SUMS + scratch(self.weight))
 
     @property
     def _tuned(self) -> str:

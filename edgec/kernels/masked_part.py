@@ -166,21 +166,19 @@ def _deposited(bits: Any, stream: Any, at: Any) -> Any:
     The bits go to the bytes of a word, and numbers of elements to the bytes that have one.
     """
     low = tir.const(0x0101010101010101, "int64")
-    ones = _call("llvm.x86.bmi.pdep.64", "int64", T.cast(bits, "int64"), low)
+    deposit = "llvm.x86.bmi.pdep.64"
+    ones = T.call_llvm_pure_intrin("int64", deposit, T.cast(bits, "int64"), low)
     numbers = tir.const(0x0706050403020100, "int64")
-    places = _call("llvm.x86.bmi.pdep.64", "int64", numbers, ones * tir.const(255, "int64"))
+    places = T.call_llvm_pure_intrin("int64", deposit, numbers, ones * tir.const(255, "int64"))
     which = T.cast(T.reinterpret("uint8x8", places), "int32x8")
-    picked = _call("llvm.x86.avx2.permps", "float32x8", load(stream, at, 8), which)
+    eight = load(stream, at, 8)
+    picked = T.call_llvm_pure_intrin("float32x8", "llvm.x86.avx2.permps", eight, which)
     kept = spread(tir.const(0, "int32"), 8) - T.cast(T.reinterpret("uint8x8", ones), "int32x8")
     return T.reinterpret("float32x8", T.reinterpret("int32x8", picked) & kept)
 
 
 #: What spreads a vector: (bits, stream, its next element) -> f32 of `lanes` columns.
 _VECTORS = {"x86_64_avx512": _expanded, "x86_64_avx2": _deposited}
-
-
-def _call(name: str, dtype: str, *operands: Any) -> Any:
-    return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(name), *operands, dtype=dtype)
 
 
 def _code_of_octet(body: Body, spec: AffinePanels | LutPanels, octet: Any, i: int) -> Any:
@@ -193,4 +191,4 @@ def _is_one(word: Any, c: Any) -> Any:
 
 def _ones(word: Any) -> Any:
     """The number of ones of an i32."""
-    return _call("llvm.ctpop", "int32", word)
+    return T.call_llvm_pure_intrin("int32", "llvm.ctpop", word)

@@ -111,7 +111,7 @@ class HeldPalette:
 
     def _call(self, name: str, *operands: Any) -> Any:
         dtype = f"{self.permutation.dtype}x{self.permutation.lanes}"
-        return T.call_llvm_pure_intrin(T.llvm_lookup_intrinsic_id(name), *operands, dtype=dtype)
+        return T.call_llvm_pure_intrin(dtype, name, *operands)
 
 
 def look_up(body: Body, out: Any, depth: Any, dtype: str) -> None:

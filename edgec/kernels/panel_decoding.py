@@ -15,6 +15,7 @@ from edgec.kernels.masked_part import MaskedPart
 from edgec.kernels.panel_elements import Matrix, number_at
 from edgec.kernels.panels import (
     DEPTH,
+    F32,
     AffinePanels,
     DensePanels,
     LutPanels,
@@ -29,6 +30,11 @@ from edgec.kernels.tiles import PANEL
 #: f32 of the workspace that decoding needs: the part, and half as many of what is kept of it.
 DECODED = DEPTH * PANEL
 SCRATCH = DECODED + DECODED // 2
+
+
+def scratch(weight: Panels) -> int:
+    """What of SCRATCH a product needs for its weight: f32 are read where they are."""
+    return 0 if weight == F32 else SCRATCH
 
 
 @dataclass(frozen=True)
