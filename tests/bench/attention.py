@@ -43,8 +43,10 @@ from edgec.kernels.calling import aligned, compile_here, host_sets
 from edgec.measure import host
 from edgec.patterns import parse
 from tests.bench.peak import Peak
+from tests.bench.turns import spent
 
 HEADS, DIM, RADIUS = 8, 64, 256
+LEAST_S = 0.001  # CPU seconds of one turn
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 LARGEST_MASK = 8192  # of n x n, beyond it the mask alone takes most of the time
 PATTERNS = (
@@ -133,19 +135,8 @@ class Bench:
             if i >= 3 and time.thread_time() - started > self.seconds:
                 break
             for name, call in calls.items():
-                taken[name].append(spent_ms(call))
+                taken[name].append(spent(call, LEAST_S, time.thread_time).cpu)
         return {name: statistics.median(t) for name, t in taken.items()}
-
-
-def spent_ms(call: Run, least: float = 1e-3) -> float:
-    """Of one call; short ones are repeated for `least` seconds: the clock takes a microsecond."""
-    before, calls = time.thread_time(), 0
-    while True:
-        call()
-        calls += 1
-        spent = time.thread_time() - before
-        if spent > least:
-            return spent / calls * 1e3
 
 
 # ------------------------------------------------------------------ operands
@@ -375,7 +366,7 @@ def threads(bench: Bench, n: int = 2048) -> Threads:
 
 def timed(calls: list[Run], repeats: int) -> tuple[float, float]:
     """Wall seconds until all threads are done, and CPU seconds of the slowest."""
-    spent: list[float] = []
+    by_thread: list[float] = []
     barrier = threading.Barrier(len(calls) + 1)
 
     def work(call: Run) -> None:
@@ -384,7 +375,7 @@ def timed(calls: list[Run], repeats: int) -> tuple[float, float]:
         before = time.thread_time()
         for _ in range(repeats):
             call()
-        spent.append(time.thread_time() - before)
+        by_thread.append(time.thread_time() - before)
 
     workers = [threading.Thread(target=work, args=(c,)) for c in calls]
     for worker in workers:
@@ -393,7 +384,7 @@ def timed(calls: list[Run], repeats: int) -> tuple[float, float]:
     started = time.perf_counter()
     for worker in workers:
         worker.join()
-    return time.perf_counter() - started, max(spent)
+    return time.perf_counter() - started, max(by_thread)
 
 
 SECTIONS = ("window", "patterns", "random", "dense", "threads")

@@ -29,6 +29,7 @@ from pathlib import Path
 
 from edgec.kernels.calling import Callable as Compiled
 from edgec.kernels.calling import aligned, compile_here, host_sets
+from tests.bench.turns import spent
 
 #: Names of instruction sets as oneDNN and torch have them.
 TORCHS = {"x86_64_avx512": ("AVX512_CORE_BF16", "avx512"), "x86_64_avx2": ("AVX2", "avx2")}
@@ -135,17 +136,6 @@ class Row:
         return f"x{self.ratio:5.2f}  {self.name:28s}{times}  {self.gflops:.0f} GFLOP/s{share}"
 
 
-def timed(run: Run) -> float:
-    """CPU seconds of one call: the mean of a turn."""
-    started, calls = time.thread_time(), 0
-    while True:
-        run()
-        calls += 1
-        taken = time.thread_time() - started
-        if taken >= LEAST_S:
-            return taken / calls
-
-
 def candidates(shape: Shape, name: str) -> tuple[Run, Run]:
     """The kernel and torch, which give the same."""
     import torch
@@ -199,11 +189,11 @@ def rows(sections: list[str], name: str, runs: int) -> Iterator[Row]:
         turns, peaks = [], []
         for turn in range(runs):
             order = (ours, theirs) if turn % 2 else (theirs, ours)
-            spent = {run: timed(run) for run in order}
-            turns.append((spent[ours], spent[theirs]))
+            taken = {run: spent(run, LEAST_S, time.thread_time).cpu for run in order}
+            turns.append((taken[ours], taken[theirs]))
             peaks += [peak.fp32()] if peak else []
         ratio = statistics.median(b / a for a, b in turns)
-        edgec, torchs = (statistics.median(t) * 1e3 for t in zip(*turns, strict=True))
+        edgec, torchs = (statistics.median(t) for t in zip(*turns, strict=True))
         top = statistics.median(peaks) if peaks else None
         ms = {"edgec": edgec, "torch": torchs}
         yield Row(ratio, str(shape), shape.section, ms, shape.flops / edgec / 1e6, top)
